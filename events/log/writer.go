@@ -1,0 +1,486 @@
+package log
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+)
+
+// Bounds of a log's writer. Each is per partition.
+const (
+	// Window is how many of the partition's last events are known by ID, so
+	// that appending one again is answered with its position. An ID takes about
+	// 50 bytes of memory.
+	Window = 65_536
+	// MaxQueuedEvents and MaxQueuedBytes bound what waits for a commit; an
+	// append that does not fit is refused with ErrOverloaded.
+	MaxQueuedEvents = 16_384
+	MaxQueuedBytes  = 16 << 20
+	// targetCommitBytes closes a commit that still has room for events.
+	targetCommitBytes = 1 << 20
+	// maxAttempts bounds how often a commit runs into other writers'.
+	maxAttempts = 64
+)
+
+// DefaultTimeout bounds one commit, every attempt of it included.
+const DefaultTimeout = 10 * time.Second
+
+// Options of a Log. The zero value is fit for use.
+type Options struct {
+	// Clock gives the recorded time; time.Now if nil.
+	Clock func() time.Time
+	// Writer tells this writer's commits from others'; random if zero.
+	Writer uuid.UUID
+	// Committed is called with each commit that this writer made durable, in
+	// order within a partition. It must not block.
+	Committed func(events.Commit)
+	// Timeout bounds one commit; DefaultTimeout if zero.
+	Timeout time.Duration
+	// Backoff waits before the n-th attempt (from 1) after an unclear outcome,
+	// or until ctx ends; exponential from 2 ms to 500 ms if nil.
+	Backoff func(ctx context.Context, n int) error
+}
+
+// Log appends to a store and reads from it. Its methods are safe for concurrent
+// use.
+type Log struct {
+	store Store
+	opt   Options
+	parts []*partition
+	done  chan struct{}
+	stop  context.CancelFunc
+	group sync.WaitGroup
+	once  sync.Once
+}
+
+// New makes a log of a store. It does no I/O; a partition's tail is read on the
+// first append to it. Close ends it.
+func New(store Store, opt Options) *Log {
+	if opt.Clock == nil {
+		opt.Clock = time.Now
+	}
+	if opt.Writer == uuid.Nil {
+		opt.Writer = uuid.New()
+	}
+	if opt.Timeout == 0 {
+		opt.Timeout = DefaultTimeout
+	}
+	if opt.Backoff == nil {
+		opt.Backoff = backoff
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	l := &Log{store: store, opt: opt, done: make(chan struct{}), stop: stop}
+	for i := range store.Partitions() {
+		p := &partition{log: l, number: i, wake: make(chan struct{}, 1)}
+		l.parts = append(l.parts, p)
+		l.group.Go(func() { p.run(ctx) })
+	}
+	return l
+}
+
+func backoff(ctx context.Context, n int) error {
+	t := time.NewTimer(min(2*time.Millisecond<<min(n, 10), 500*time.Millisecond))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Close lets what is queued be written, refuses the rest with ErrClosed, and
+// waits. It does not close the store.
+func (l *Log) Close() {
+	l.once.Do(func() {
+		close(l.done)
+		for _, p := range l.parts {
+			p.close()
+		}
+		l.group.Wait()
+		l.stop()
+	})
+}
+
+// Name is the log's name.
+func (l *Log) Name() string { return l.store.Name() }
+
+// Partitions is the number of partitions.
+func (l *Log) Partitions() int { return l.store.Partitions() }
+
+// Head is the sequence of the partition's last event, 0 if it is empty.
+func (l *Log) Head(ctx context.Context, partition int) (uint64, error) {
+	return l.store.Head(ctx, partition)
+}
+
+// Read yields commits as Store.Read does.
+func (l *Log) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
+	return l.store.Read(ctx, partition, after)
+}
+
+// ByKey returns commits as Store.ByKey does.
+func (l *Log) ByKey(ctx context.Context, partition int, from, to string) ([]events.Commit, error) {
+	return l.store.ByKey(ctx, partition, from, to)
+}
+
+// Append makes the events durable, all in one commit or none, and says where
+// each stands. They must share a partition. The error is one of this package's
+// (ErrConflict, ErrOverloaded, ErrUnavailable, ErrClosed), ctx's, or says which
+// event is malformed. If ctx ends first, the events may still be written.
+func (l *Log) Append(ctx context.Context, evs ...events.Event) ([]Appended, error) {
+	p, err := l.Submit(evs...)
+	if err != nil {
+		return nil, err
+	}
+	return p.Wait(ctx)
+}
+
+// Submit is Append without the waiting: it queues the events and returns at
+// once. Events of one partition are written in the order they are submitted.
+func (l *Log) Submit(evs ...events.Event) (*Pending, error) {
+	if len(evs) == 0 || len(evs) > events.MaxCommitEvents {
+		return nil, fmt.Errorf("append to %s: %d events, want 1 to %d", l.Name(), len(evs), events.MaxCommitEvents)
+	}
+	number, size := events.PartitionOf(evs[0].Stream, len(l.parts)), 0
+	for i := range evs {
+		if err := evs[i].Validate(); err != nil {
+			return nil, fmt.Errorf("append to %s: %w", l.Name(), err)
+		}
+		if n := events.PartitionOf(evs[i].Stream, len(l.parts)); n != number {
+			return nil, fmt.Errorf("append to %s: events of partitions %d and %d in one append", l.Name(), number, n)
+		}
+		size += evs[i].EncodedSize()
+	}
+	if size > events.MaxCommitBytes/2 {
+		return nil, fmt.Errorf("append to %s/%d: %d bytes in one append, at most %d are allowed", l.Name(), number, size, events.MaxCommitBytes/2)
+	}
+	r := &Pending{events: evs, size: size, done: make(chan struct{})}
+	return r, l.parts[number].enqueue(r)
+}
+
+// Pending is an append under way.
+type Pending struct {
+	events []events.Event
+	size   int
+	done   chan struct{}
+	result []Appended
+	err    error
+}
+
+// Wait returns the append's outcome, as Append does.
+func (r *Pending) Wait(ctx context.Context) ([]Appended, error) {
+	select {
+	case <-r.done:
+		return r.result, r.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("wait for an append: %w", ctx.Err())
+	}
+}
+
+func (r *Pending) fail(err error) {
+	r.err = err
+	close(r.done)
+}
+
+// partition is the writer of one partition. Its queue is guarded by mu; the view
+// belongs to the goroutine in run.
+type partition struct {
+	log    *Log
+	number int
+	wake   chan struct{}
+
+	mu     sync.Mutex
+	queue  []*Pending
+	events int
+	bytes  int
+	closed bool
+
+	view  view
+	ready bool // view holds the tail
+}
+
+func (p *partition) enqueue(r *Pending) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return ErrClosed
+	}
+	// An empty queue takes any append, so that a big one is not refused for ever.
+	if p.events > 0 && (p.events+len(r.events) > MaxQueuedEvents || p.bytes+r.size > MaxQueuedBytes) {
+		return fmt.Errorf("append to %s/%d: %w: %d events wait", p.log.Name(), p.number, ErrOverloaded, p.events)
+	}
+	p.queue = append(p.queue, r)
+	p.events += len(r.events)
+	p.bytes += r.size
+	select {
+	case p.wake <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// take removes from the queue what fits into one commit.
+func (p *partition) take() (batch []*Pending, closed bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	count, size, n := 0, 0, 0
+	for _, r := range p.queue {
+		if n > 0 && (count+len(r.events) > events.MaxCommitEvents || size+r.size > targetCommitBytes) {
+			break
+		}
+		count, size, n = count+len(r.events), size+r.size, n+1
+	}
+	batch = p.queue[:n:n]
+	if n == len(p.queue) {
+		p.queue = nil
+	} else {
+		p.queue = p.queue[n:]
+	}
+	p.events -= count
+	p.bytes -= size
+	return batch, p.closed
+}
+
+func (p *partition) close() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closed = true
+	close(p.wake)
+}
+
+func (p *partition) run(ctx context.Context) {
+	for range p.wake {
+		for p.step(ctx) {
+		}
+	}
+	for p.step(ctx) {
+	}
+}
+
+// step writes one commit's worth of the queue and says whether there was any.
+func (p *partition) step(ctx context.Context) bool {
+	batch, _ := p.take()
+	if len(batch) == 0 {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.log.opt.Timeout)
+	defer cancel()
+	p.write(ctx, batch)
+	return true
+}
+
+// write answers every append of the batch: written, known already, or refused.
+func (p *partition) write(ctx context.Context, batch []*Pending) {
+	if !p.ready {
+		if err := p.openView(ctx); err != nil {
+			refuse(batch, err)
+			return
+		}
+	}
+	for attempt := 1; attempt <= maxAttempts; attempt++ {
+		d, err := p.draft(ctx, batch)
+		if err != nil {
+			refuse(batch, err)
+			return
+		}
+		if len(d.events) == 0 {
+			d.answer(events.Commit{})
+			return
+		}
+		now := p.log.opt.Clock()
+		if now.Before(p.view.recordedAt) {
+			now = p.view.recordedAt
+		}
+		c, err := events.Encode(p.log.Name(), p.number, p.view.head+1, now, p.log.opt.Writer, d.events)
+		if err != nil {
+			refuse(d.appends, err)
+			return
+		}
+		err = p.insert(ctx, c, d.keys)
+		if err == nil {
+			p.view.fold(c)
+			if p.log.opt.Committed != nil {
+				p.log.opt.Committed(c)
+			}
+			d.answer(c)
+			return
+		}
+		batch = d.appends
+		if !errors.Is(err, ErrTaken) {
+			refuse(batch, err)
+			return
+		}
+		// Another writer was first: fold in what it wrote and try again.
+		moved, err := p.catchUp(ctx)
+		if err == nil && !moved {
+			err = p.log.opt.Backoff(ctx, attempt)
+		}
+		if err != nil {
+			refuse(batch, p.unavailable(err))
+			return
+		}
+	}
+	refuse(batch, p.unavailable(fmt.Errorf("other writers were first %d times", maxAttempts)))
+}
+
+func refuse(batch []*Pending, err error) {
+	for _, r := range batch {
+		r.fail(err)
+	}
+}
+
+func (p *partition) unavailable(err error) error {
+	return fmt.Errorf("append to %s/%d: %w: %w", p.log.Name(), p.number, ErrUnavailable, err)
+}
+
+// draft is the commit to be: the events that are new, the keys that they take,
+// and the appends that it will answer.
+type draft struct {
+	events  []events.Event
+	keys    []string
+	appends []*Pending
+}
+
+// unplaced marks a result whose Sequence still counts from the draft's start.
+const unplaced = -1
+
+// draft sorts the batch's events into known ones and new ones, and answers the
+// appends that conflict.
+func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) {
+	held, err := p.held(ctx, batch)
+	if err != nil {
+		return draft{}, p.unavailable(err)
+	}
+	d := draft{appends: make([]*Pending, 0, len(batch))}
+	fresh := make(map[uuid.UUID]int, len(batch))
+	for _, r := range batch {
+		firstEvent, firstKey := len(d.events), len(d.keys)
+		r.result = make([]Appended, len(r.events))
+		conflict := (*ConflictError)(nil)
+		for i := range r.events {
+			e := &r.events[i]
+			if at, ok := p.view.byID[e.ID]; ok {
+				r.result[i] = Appended{Position: events.Position{Partition: p.number, Sequence: at}, Duplicate: true}
+				continue
+			}
+			at, repeated := fresh[e.ID]
+			if !repeated {
+				if conflict = check(e, held); conflict != nil {
+					break
+				}
+				at = len(d.events)
+				fresh[e.ID] = at
+				d.events = append(d.events, *e)
+				before := len(d.keys)
+				d.keys = e.Keys(d.keys)
+				for _, k := range d.keys[before:] {
+					held[k] = true
+				}
+			}
+			r.result[i] = Appended{Position: events.Position{Partition: unplaced, Sequence: uint64(at)}, Duplicate: repeated} //nolint:gosec // an index
+		}
+		if conflict == nil {
+			d.appends = append(d.appends, r)
+			continue
+		}
+		for i := range d.events[firstEvent:] {
+			delete(fresh, d.events[firstEvent+i].ID)
+		}
+		for _, k := range d.keys[firstKey:] {
+			delete(held, k)
+		}
+		d.events, d.keys = d.events[:firstEvent], d.keys[:firstKey]
+		r.fail(fmt.Errorf("append to %s/%d: %w", p.log.Name(), p.number, conflict))
+	}
+	return d, nil
+}
+
+// held asks the store which keys of the batch's events, and which versions just
+// before theirs, are there. Batches without keys cost nothing.
+func (p *partition) held(ctx context.Context, batch []*Pending) (map[string]bool, error) {
+	var keys []string
+	for _, r := range batch {
+		for i := range r.events {
+			e := &r.events[i]
+			keys = e.Keys(keys)
+			if e.Version > 1 {
+				keys = append(keys, events.VersionKey(e.Stream, e.Version-1))
+			}
+		}
+	}
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	held, err := p.log.store.Held(ctx, p.number, keys)
+	if held == nil {
+		held = make(map[string]bool, len(keys))
+	}
+	return held, err
+}
+
+// check finds what speaks against a new event, given the keys that are held.
+func check(e *events.Event, held map[string]bool) *ConflictError {
+	if e.Version > 0 && held[events.VersionKey(e.Stream, e.Version)] ||
+		e.Version > 1 && !held[events.VersionKey(e.Stream, e.Version-1)] {
+		return &ConflictError{Event: e.ID}
+	}
+	for _, c := range e.Claims {
+		if held[events.ClaimKey(c)] {
+			return &ConflictError{Event: e.ID, Claim: c}
+		}
+	}
+	return nil
+}
+
+// answer tells the draft's appends where their events stand in the commit.
+func (d *draft) answer(c events.Commit) {
+	for _, r := range d.appends {
+		for i := range r.result {
+			if a := &r.result[i]; a.Partition == unplaced {
+				a.Position = events.Position{Partition: c.Partition, Sequence: c.First + a.Sequence}
+				a.RecordedAt = c.RecordedAt
+			}
+		}
+		close(r.done)
+	}
+}
+
+// insert writes the commit or says ErrTaken, through outcomes that are unclear:
+// it offers the very same commit again until the store is definite, so that one
+// that arrives late is met by its own fence.
+func (p *partition) insert(ctx context.Context, c events.Commit, keys []string) error {
+	for n := 1; ; n++ {
+		err := p.log.store.Insert(ctx, c, keys)
+		if errors.Is(err, ErrTaken) && n > 1 {
+			var there events.Commit
+			if there, err = p.at(ctx, c.First); err == nil {
+				if bytes.Equal(there.Bytes(), c.Bytes()) {
+					return nil // an earlier try of ours
+				}
+				return ErrTaken
+			}
+		}
+		if err == nil || errors.Is(err, ErrTaken) {
+			return err
+		}
+		if ctx.Err() != nil || p.log.opt.Backoff(ctx, n) != nil {
+			return p.unavailable(err)
+		}
+	}
+}
+
+// at returns the commit that starts with a sequence; an empty one if none does.
+func (p *partition) at(ctx context.Context, first uint64) (events.Commit, error) {
+	for c, err := range p.log.store.Read(ctx, p.number, first-1) {
+		return c, err
+	}
+	return events.Commit{}, nil
+}

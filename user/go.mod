@@ -1,0 +1,8 @@
+module github.com/meet5/backend/user
+
+go 1.26.0
+
+replace (
+	github.com/meet5/backend/events => ../events
+	github.com/meet5/backend/service => ../service
+)
