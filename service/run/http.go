@@ -1,0 +1,103 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"time"
+)
+
+const (
+	// readHeaderTimeout ends clients that open connections and say nothing.
+	readHeaderTimeout = 5 * time.Second
+	// idleTimeout is longer than the 60 s of usual load balancers, so that it is
+	// they who close a kept connection, and no request runs into a closed one.
+	idleTimeout = 120 * time.Second
+	// maxHeaderBytes has room for a token and cookies that are not ours.
+	maxHeaderBytes = 32 << 10
+	// defaultDrain is how long requests under way may take to end.
+	defaultDrain = 10 * time.Second
+)
+
+// Server says what [HTTP] serves. Either Addr or Listener is needed.
+type Server struct {
+	Addr     string       // host:port; port 0 takes a free one
+	Listener net.Listener // in place of Addr; HTTP closes it
+	Handler  http.Handler
+	// ShutdownTimeout is how long a drain may take; 0 means 10 s.
+	ShutdownTimeout time.Duration
+	// Logger gets what net/http complains of; nil drops it.
+	Logger *slog.Logger
+	// OnListen, if set, is told the address once connections are accepted.
+	OnListen func(addr net.Addr)
+}
+
+type drainingKey struct{}
+
+// Draining is closed when the server of this request's context begins to drain.
+// A handler that answers without end (server-sent events) must return then;
+// others need not care. Outside of [HTTP] it is nil, which is never ready.
+func Draining(ctx context.Context) <-chan struct{} {
+	c, _ := ctx.Value(drainingKey{}).(chan struct{})
+	return c
+}
+
+// HTTP serves until ctx ends, then accepts no more connections, waits for the
+// requests under way, and returns nil. Requests that outlast ShutdownTimeout are
+// cut off: their contexts end, their connections are closed, and that is an error.
+func HTTP(ctx context.Context, s Server) error {
+	if s.ShutdownTimeout == 0 {
+		s.ShutdownTimeout = defaultDrain
+	}
+	if s.Logger == nil {
+		s.Logger = slog.New(slog.DiscardHandler)
+	}
+	listener := s.Listener
+	if listener == nil {
+		var err error
+		if listener, err = net.Listen("tcp", s.Addr); err != nil {
+			return fmt.Errorf("listen on %s: %w", s.Addr, err)
+		}
+	}
+
+	// Requests must outlive ctx, which only says that the drain begins.
+	draining := make(chan struct{})
+	requests, cut := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), drainingKey{}, draining))
+	defer cut()
+	server := &http.Server{
+		Handler:           s.Handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
+		BaseContext:       func(net.Listener) context.Context { return requests },
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	if s.OnListen != nil {
+		s.OnListen(listener.Addr())
+	}
+
+	select {
+	case err := <-served:
+		_ = server.Close()
+		return fmt.Errorf("serve on %s: %w", listener.Addr(), err)
+	case <-ctx.Done():
+	}
+	close(draining)
+	limit, done := context.WithTimeout(context.WithoutCancel(ctx), s.ShutdownTimeout)
+	defer done()
+	err := server.Shutdown(limit)
+	<-served
+	if err == nil {
+		return nil
+	}
+	cut()
+	if errors.Is(err, context.DeadlineExceeded) {
+		err = fmt.Errorf("requests were still under way after %v", s.ShutdownTimeout)
+	}
+	return fmt.Errorf("drain %s: %w", listener.Addr(), errors.Join(err, server.Close()))
+}
