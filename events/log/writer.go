@@ -460,11 +460,14 @@ func (p *partition) insert(ctx context.Context, c events.Commit, keys []string) 
 	for n := 1; ; n++ {
 		err := p.log.store.Insert(ctx, c, keys)
 		if errors.Is(err, ErrTaken) && n > 1 {
-			var there events.Commit
-			if there, err = p.at(ctx, c.First); err == nil {
-				if bytes.Equal(there.Bytes(), c.Bytes()) {
-					return nil // an earlier try of ours
-				}
+			switch there, found, readErr := p.at(ctx, c.First); {
+			case readErr != nil:
+				err = readErr
+			case !found:
+				err = errNotYetSeen // a majority has it any moment now
+			case bytes.Equal(there.Bytes(), c.Bytes()):
+				return nil // an earlier try of ours
+			default:
 				return ErrTaken
 			}
 		}
@@ -477,10 +480,14 @@ func (p *partition) insert(ctx context.Context, c events.Commit, keys []string) 
 	}
 }
 
-// at returns the commit that starts with a sequence; an empty one if none does.
-func (p *partition) at(ctx context.Context, first uint64) (events.Commit, error) {
-	for c, err := range p.log.store.Read(ctx, p.number, first-1) {
-		return c, err
+// errNotYetSeen says that a store refuses a sequence for a commit that it does
+// not show yet.
+var errNotYetSeen = errors.New("the sequence is taken by a commit that cannot be read yet")
+
+// at returns the commit that holds a sequence, if there is one.
+func (p *partition) at(ctx context.Context, sequence uint64) (c events.Commit, found bool, err error) {
+	for c, err := range p.log.store.Read(ctx, p.number, sequence-1) {
+		return c, err == nil, err
 	}
-	return events.Commit{}, nil
+	return events.Commit{}, false, nil
 }
