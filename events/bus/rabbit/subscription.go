@@ -1,0 +1,213 @@
+package rabbit
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	amqp "github.com/rabbitmq/amqp091-go"
+)
+
+// subscription hands out one topic's messages, over one consumer after another.
+type subscription struct {
+	*Subscriber
+	topic string
+	route route
+	ctx   context.Context
+	out   chan *message.Message
+}
+
+// consumer is an AMQP channel that reads one queue.
+type consumer struct {
+	conn       *amqp.Connection
+	ch         *amqp.Channel
+	deliveries <-chan amqp.Delivery
+	lost       <-chan *amqp.Error // ready once the channel is closed
+	// acked is the latest delivery that has had its Ack, flushed the latest that
+	// the broker knows of.
+	acked, flushed uint64
+}
+
+func (s *subscription) run(c *consumer) {
+	defer close(s.out)
+	for {
+		if c != nil {
+			s.consume(c)
+			s.stop(c)
+			if s.ctx.Err() == nil && !c.conn.IsClosed() {
+				// Somebody deleted the queue, perhaps; do not fight over it.
+				s.log.Warn("the broker ended the consumer, starting it again", "topic", s.topic)
+				s.link.pause(s.ctx, 0)
+			}
+		}
+		if c = s.reopen(); c == nil {
+			return
+		}
+	}
+}
+
+// reopen tries until there is a consumer; nil says that the subscription ended.
+func (s *subscription) reopen() *consumer {
+	for failures := 0; s.ctx.Err() == nil; failures++ {
+		conn, err := s.link.await(s.ctx)
+		if err != nil {
+			return nil
+		}
+		c, err := s.open(conn)
+		if err == nil {
+			s.log.Info("consuming again", "topic", s.topic)
+			return c
+		}
+		if failures == 0 {
+			s.log.Warn("cannot consume, trying again", "topic", s.topic, "error", err)
+		}
+		s.link.pause(s.ctx, failures)
+	}
+	return nil
+}
+
+// open declares what the subscription needs and begins to consume.
+func (s *subscription) open(conn *amqp.Connection) (*consumer, error) {
+	defer s.link.bound(conn)()
+	c, err := s.tryOpen(conn)
+	return c, explain(conn, err)
+}
+
+func (s *subscription) tryOpen(conn *amqp.Connection) (*consumer, error) {
+	ch, err := conn.Channel()
+	if err != nil {
+		return nil, fmt.Errorf("open channel: %w", err)
+	}
+	c := &consumer{conn: conn, ch: ch, lost: ch.NotifyClose(make(chan *amqp.Error, 1))}
+	if err := c.begin(s); err != nil {
+		_ = ch.Close() // the first error tells more
+		return nil, err
+	}
+	return c, nil
+}
+
+func (c *consumer) begin(s *subscription) error {
+	queue, err := s.cfg.declareQueue(c.ch, s.route)
+	if err != nil {
+		return err
+	}
+	if err := c.ch.Qos(s.cfg.Prefetch, 0, false); err != nil {
+		return fmt.Errorf("set prefetch: %w", err)
+	}
+	if c.deliveries, err = c.ch.Consume(queue, "", false, false, false, false, nil); err != nil {
+		return fmt.Errorf("consume %s: %w", queue, err)
+	}
+	return nil
+}
+
+// consume hands out messages until the consumer is lost or the subscription ends.
+func (s *subscription) consume(c *consumer) {
+	for s.ctx.Err() == nil {
+		d, ok := s.next(c)
+		if !ok || !s.deliver(c, &d) {
+			return
+		}
+		c.acked = d.DeliveryTag
+	}
+}
+
+// next waits for a delivery. While deliveries are at hand, Acks are sent for
+// several at once.
+func (s *subscription) next(c *consumer) (d amqp.Delivery, ok bool) {
+	if c.acked-c.flushed < uint64(s.cfg.Prefetch/2) { //nolint:gosec // at least 1
+		select {
+		case d, ok = <-c.deliveries:
+			return d, ok
+		default:
+		}
+	}
+	c.flush()
+	select {
+	case d, ok = <-c.deliveries:
+		return d, ok
+	case <-s.ctx.Done():
+		return d, false
+	}
+}
+
+// flush tells the broker of the latest Ack. If that fails, the consumer is lost
+// and the messages come again.
+func (c *consumer) flush() {
+	if c.acked > c.flushed {
+		_ = c.ch.Ack(c.acked, true)
+		c.flushed = c.acked
+	}
+}
+
+// deliver hands out a message, again after each Nack, until it has its Ack. It
+// says false if the consumer or the subscription ended before.
+//
+// A nacked message stays with us: given back to the broker, it would come again
+// at once, and behind others.
+func (s *subscription) deliver(c *consumer, d *amqp.Delivery) bool {
+	pause := s.cfg.Redelivery
+	for {
+		switch s.attempt(c, d) {
+		case done:
+			return true
+		case ended:
+			return false
+		}
+		t := time.NewTimer(pause)
+		select {
+		case <-t.C:
+		case <-c.lost:
+			return false
+		case <-s.ctx.Done():
+			return false
+		}
+		pause = min(2*pause, s.cfg.MaxRedelivery)
+	}
+}
+
+type outcome int
+
+const (
+	done outcome = iota
+	again
+	ended
+)
+
+func (s *subscription) attempt(c *consumer, d *amqp.Delivery) outcome {
+	m := received(d)
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	m.SetContext(ctx)
+	select {
+	case s.out <- m:
+	case <-c.lost:
+		return ended // the broker will give it out again
+	case <-s.ctx.Done():
+		return ended
+	}
+	// Its reader has it now: even if the consumer is lost, nothing else may be
+	// in flight before it has been answered.
+	select {
+	case <-m.Acked():
+		return done
+	case <-m.Nacked():
+		return again
+	case <-s.ctx.Done():
+		select {
+		case <-m.Acked():
+			return done
+		default:
+			return ended
+		}
+	}
+}
+
+// stop gives up the consumer. Closing the channel makes the broker take back, in
+// their order, the messages that have had no Ack; to cancel the consumer and
+// nack them would let the group's next member go first on those behind.
+func (s *subscription) stop(c *consumer) {
+	defer s.link.bound(c.conn)()
+	c.flush()
+	_ = c.ch.Close() // it may be closed already
+}
