@@ -1,0 +1,61 @@
+package user
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/user/account"
+)
+
+// standingPurpose derives the ID of the event that follows from a decision.
+const standingPurpose = "standing"
+
+// applyDecisions marks the users whose flags were confirmed, and clears those
+// whose flags were overturned. An upheld flag leaves its mark where it is.
+func (s *Service) applyDecisions(ctx context.Context, b subscription.Batch) error {
+	for _, e := range b.Events {
+		var eventType string
+		switch e.Type {
+		case events.FlagConfirmed:
+			eventType = events.UserMarkedFraudulent
+		case events.FlagOverturned:
+			eventType = events.UserCleared
+		default:
+			continue
+		}
+		d, err := events.Unmarshal[events.Decision](e)
+		if err != nil {
+			// It will not get better, and those behind it must not wait.
+			s.logger.ErrorContext(ctx, "skipped a decision that cannot be read", "event", e.ID, "error", err)
+			continue
+		}
+		if err := s.applyDecision(ctx, d.User, e, step{
+			ID:      events.DeriveID(e.ID, standingPurpose),
+			Type:    eventType,
+			Payload: events.Standing{Flag: e.Stream.String(), Rule: d.Rule},
+		}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// applyDecision appends what follows from a decision unless that is there. An
+// erased user is marked, too: what they did is still in others' lists.
+func (s *Service) applyDecision(ctx context.Context, user uuid.UUID, decision events.Recorded, next step) error {
+	_, err := s.change(ctx, user, func(a account.Account) (step, error) {
+		if a.Decided(next.ID) {
+			return step{}, nil
+		}
+		return next, nil
+	})
+	if errors.Is(err, account.ErrUnknown) {
+		s.logger.WarnContext(ctx, "a flag is about a user who is not known", "flag", decision.Stream, "user", user)
+		return nil
+	}
+	return err
+}

@@ -1,0 +1,90 @@
+package user
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/web"
+	"github.com/meet5/backend/user/account"
+	"github.com/meet5/backend/user/vault"
+)
+
+type signInBody struct {
+	Login    string `json:"login"`
+	Password string `json:"password"`
+}
+
+func (b signInBody) faults() (faults []account.Fault) {
+	if b.Login == "" || len(b.Login) > account.MaxEmail {
+		faults = append(faults, account.Fault{Field: "login", Message: "must be a handle or an e-mail address"})
+	}
+	// No lower bound: a password that is too short is simply wrong.
+	if n := utf8.RuneCountInString(b.Password); n < 1 || n > account.MaxPassword {
+		faults = append(faults, account.Fault{Field: "password", Message: "must have 1 to 128 characters"})
+	}
+	return faults
+}
+
+// handleSignIn serves POST /v1/sessions.
+func (s *Service) handleSignIn(c echo.Context) error {
+	var body signInBody
+	if err := web.Bind(c, &body); err != nil {
+		return err
+	}
+	if err := invalid(body.faults()); err != nil {
+		return err
+	}
+	ctx := c.Request().Context()
+	ring, err := s.keys.get(ctx)
+	if err != nil {
+		return err
+	}
+	a, hash, err := s.credentials(ctx, ring, body.Login)
+	if err != nil {
+		return err
+	}
+	// Without a hash this takes as long and says no: see password.Hasher.
+	matches, err := s.hasher.Matches(ctx, body.Password, hash)
+	if err != nil {
+		return err
+	}
+	if !matches {
+		return problem.Unauthorized("login or password is wrong")
+	}
+	access, refresh, err := s.startSession(ctx, ring, a.ID, a.Roles)
+	if err != nil {
+		return err
+	}
+	return answerSession(c, access, refresh)
+}
+
+// credentials finds the account of a login and its password hash, which is empty
+// if there is no such account, or it is erased, or has no password.
+func (s *Service) credentials(ctx context.Context, ring *keyring, login string) (account.Account, string, error) {
+	claimOf := ring.claimOfHandle
+	if strings.Contains(login, "@") {
+		claimOf = ring.claimOfEmail
+	}
+	claim, ok := claimOf(login)
+	if !ok {
+		return account.Account{}, "", nil
+	}
+	a, err := s.find(ctx, claim)
+	if errors.Is(err, log.ErrNotFound) || err == nil && a.Erased {
+		return account.Account{}, "", nil
+	}
+	if err != nil {
+		return account.Account{}, "", err
+	}
+	hash, err := s.vault.PasswordHash(ctx, a.ID)
+	if errors.Is(err, vault.ErrNotFound) {
+		return account.Account{}, "", nil
+	}
+	return a, hash, err
+}

@@ -1,0 +1,29 @@
+package user
+
+import (
+	"context"
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/service/health"
+)
+
+// AddChecks adds what the service needs to be ready: its start is done, and the
+// log and the vault answer.
+func (s *Service) AddChecks(r *health.Registry) {
+	r.Add("user-start", func(context.Context) (any, error) {
+		if !s.started.Load() {
+			return nil, errors.New("keys and first admin are not made yet")
+		}
+		return nil, nil
+	})
+	r.Add("user-log", func(ctx context.Context) (any, error) {
+		_, err := s.log.Head(ctx, 0)
+		return nil, err
+	})
+	r.Add("user-vault", func(ctx context.Context) (any, error) {
+		_, err := s.vault.Keys(ctx, uuid.Max) // nobody's
+		return nil, err
+	})
+}

@@ -1,0 +1,214 @@
+package user_test
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"github.com/google/uuid"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/bus"
+	"github.com/meet5/backend/events/bus/rabbit"
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/user"
+	"github.com/meet5/backend/user/vault/mongovault"
+)
+
+// distributed is a deployment on MongoDB and RabbitMQ, in databases and under
+// names of its own, with two instances that share nothing else.
+type distributed struct {
+	*world
+	one, two *user.Service
+}
+
+func newDistributed(t *testing.T) *distributed {
+	t.Helper()
+	mongoURI, amqpURI := fromEnvironment(t, "MONGODB_URI"), fromEnvironment(t, "AMQP_URL")
+	client, err := mongo.Connect(options.Client().ApplyURI(mongoURI))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "user-test-" + uuid.NewString()[:8]
+	db := client.Database(name)
+	w := &world{TB: t, flags: make(map[uuid.UUID]uint64), clock: &clock{now: time.Now().UTC()}}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+		defer cancel()
+		if err := db.Drop(ctx); err != nil {
+			t.Error(err)
+		}
+		if err := client.Disconnect(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	w.must(mongolog.Create(t.Context(), db, events.UserLog, events.UserPartitions))
+	w.must(mongolog.Create(t.Context(), db, events.FraudLog, events.FraudPartitions))
+	w.must(mongovault.Create(t.Context(), db))
+	t.Cleanup(func() { deleteTopology(t, amqpURI, name) })
+
+	w.users = mongolog.Open(db, events.UserLog, events.UserPartitions)
+	w.vault = mongovault.Open(db)
+	fraud := mongolog.Open(db, events.FraudLog, events.FraudPartitions)
+	w.fraud = w.writer(fraud, name, amqpURI)
+	d := &distributed{world: w}
+	for _, s := range []**user.Service{&d.one, &d.two} {
+		w.log = w.writer(w.users, name, amqpURI)
+		*s = w.instance(withAdmin, func(cfg *user.Config, deps *user.Deps) {
+			cfg.Idle = time.Second
+			deps.Fraud = fraud
+			deps.Logger = slog.New(slog.DiscardHandler)
+			deps.Follow = func(group string) (message.Subscriber, error) {
+				sub, err := rabbit.NewSubscriber(rabbit.Config{URI: amqpURI, Group: group, Topology: rabbit.PrefixTopology(name)})
+				if err == nil {
+					t.Cleanup(func() { w.must(sub.Close()) })
+				}
+				return sub, err
+			}
+		})
+	}
+	for _, s := range []*user.Service{d.one, d.two} {
+		w.run(s)
+	}
+	for _, s := range []*user.Service{d.one, d.two} {
+		w.eventually("it has started", func() bool { return w.readiness(s).Ready() })
+	}
+	w.service = d.one
+	return d
+}
+
+// writer appends to a store, as one process does, and announces it on the bus.
+func (w *world) writer(store log.Store, prefix, amqpURI string) *log.Log {
+	w.Helper()
+	publisher, err := rabbit.NewPublisher(rabbit.Config{URI: amqpURI, Topology: rabbit.PrefixTopology(prefix)})
+	w.must(err)
+	w.Cleanup(func() { w.must(publisher.Close()) })
+	feed := bus.NewFeed(publisher, bus.FeedOptions{})
+	w.background(feed.Run)
+	l := log.New(store, log.Options{Clock: w.clock.Now, Committed: feed.Offer})
+	w.Cleanup(l.Close)
+	return l
+}
+
+func fromEnvironment(t *testing.T, name string) string {
+	t.Helper()
+	value := os.Getenv(name)
+	if value == "" {
+		missing := name + " is not set; `make test` brings a server up"
+		if os.Getenv("CI") != "" {
+			t.Fatal(missing)
+		}
+		t.Skip(missing)
+	}
+	return value
+}
+
+func deleteTopology(t *testing.T, uri, prefix string) {
+	conn, err := amqp.Dial(uri)
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	defer conn.Close()
+	ch, err := conn.Channel()
+	if err != nil {
+		t.Error(err)
+		return
+	}
+	for _, queue := range []string{".fraud.0.user-standing", ".user.0.user-erasure"} {
+		if _, err := ch.QueueDelete(prefix+queue, false, false, false); err != nil {
+			t.Errorf("delete queue %s%s: %v", prefix, queue, err)
+		}
+	}
+	for _, exchange := range []string{".fraud", ".user"} {
+		if err := ch.ExchangeDelete(prefix+exchange, false, false); err != nil {
+			t.Errorf("delete exchange %s%s: %v", prefix, exchange, err)
+		}
+	}
+}
+
+func (d *distributed) on(s *user.Service) *world {
+	d.service = s
+	return d.world
+}
+
+func TestTwoInstancesOnRealServicesAreOneService(t *testing.T) {
+	d := newDistributed(t)
+
+	// Both made the first admin, once.
+	admin := d.on(d.two).signIn("admin", "the admin's password")
+
+	// Sixteen want one name, half of them of each instance.
+	answers := make([]response, 16)
+	var wg sync.WaitGroup
+	for i, spelling := range spellings("annabel") {
+		wg.Go(func() {
+			answers[i] = d.callOn([]*user.Service{d.one, d.two}[i%2], request{method: "POST", path: "/v1/users", body: registration(spelling, nil)})
+		})
+	}
+	wg.Wait()
+	won := slices.IndexFunc(answers, func(r response) bool { return r.status == http.StatusCreated })
+	if won < 0 {
+		t.Fatalf("nobody got the name; the first is answered %d with %s", answers[0].status, answers[0].raw)
+	}
+	for i, r := range answers {
+		if i != won {
+			equal(t, "status of one who lost", r.status, http.StatusConflict)
+			equal(t, "fields of one who lost", r.fields(), []string{"handle", "email"})
+		}
+	}
+	id := uuid.MustParse(answers[won].text("id"))
+
+	// What one instance does, the other knows.
+	mine := d.on(d.two).signIn("annabel", goodPassword)
+	mine = d.on(d.one).mustRefresh(mine)
+	name := d.on(d.two).card(mine.access, id)
+	equal(t, "the name on the card", name, answers[won].text("display_name"))
+	d.want(http.StatusOK, d.on(d.one).patch(mine.access, `"1"`, `{"display_name":"Annabel Lee"}`))
+	d.on(d.two).eventually("the card is new on the other instance", func() bool {
+		return d.card(mine.access, id) == "Annabel Lee"
+	})
+	d.want(http.StatusOK, d.on(d.one).setRoles(admin, id, "analyst"))
+	mine = d.on(d.two).mustRefresh(mine)
+	equal(t, "roles", d.claims(mine.access).Roles, []string{"analyst"})
+
+	// A decision is applied once, whichever instance hears of it.
+	flag := uuid.New()
+	d.decide(events.FlagConfirmed, flag, id)
+	d.eventually("she is fraudulent", func() bool { return d.status(mine.access) == "fraudulent" })
+	d.decide(events.FlagOverturned, flag, id)
+	d.eventually("she is cleared", func() bool { return d.status(mine.access) == "active" })
+
+	d.want(http.StatusNoContent, d.on(d.one).call(request{method: "DELETE", path: "/v1/me", bearer: mine.access}))
+	d.want(http.StatusNotFound, d.on(d.two).call(request{method: "GET", path: "/v1/users/" + id.String(), bearer: admin.access}))
+	d.want(http.StatusUnauthorized, d.on(d.two).refresh(mine))
+	d.eventually("her card is gone from the other instance", func() bool { return len(d.cards(admin.access, id)) == 0 })
+	equal(t, "events", types(d.stream(id)), []string{
+		events.UserRegistered, events.UserProfileChanged, events.UserRolesChanged,
+		events.UserMarkedFraudulent, events.UserCleared, events.UserErased,
+	})
+}
+
+func TestImportingOnRealServicesTwiceAddsNothing(t *testing.T) {
+	d := newDistributed(t)
+	accounts := importedAccounts(2000)
+	for _, s := range []*user.Service{d.one, d.two} {
+		d.must(s.Import(t.Context(), accounts))
+	}
+	seen := d.registered()
+	equal(t, "accounts", len(seen), len(accounts)+1) // and the admin
+	admin := d.signIn("admin", "the admin's password")
+	for _, s := range []*user.Service{d.one, d.two} {
+		equal(t, "name on the card", d.on(s).card(admin.access, accounts[1234].ID), "Imported 1234")
+	}
+}

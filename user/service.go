@@ -1,0 +1,237 @@
+// Package user is the user service: accounts, credentials, sessions and keys,
+// profiles, roles and status.
+//
+// It promises that
+//   - the user log is the truth about accounts, and it is read at the moment of
+//     each question: there is no read model that could be behind;
+//   - of any number of people who want one handle or one e-mail at once, in
+//     whatever spelling of case, exactly one gets it;
+//   - what says who somebody is is in the log only sealed, with a key of that
+//     user's alone, and names are held there by digests; erasing an account
+//     destroys the key, and with it what every copy of the log says of them;
+//   - password hashes, keys and refresh tokens are never in the log;
+//   - whether a login is known cannot be told from the answer or its time;
+//   - a refresh token works once, and its reuse ends its session;
+//   - a user is fraudulent while a confirmed flag of theirs is not overturned,
+//     however often a decision is delivered.
+//
+// Decisions worth knowing:
+//   - PATCH /v1/me needs If-Match (428 without), since a lost update would be
+//     nobody's intention; DELETE /v1/me does without it;
+//   - a malformed id in a path is a 422, a well-formed unknown one a 404;
+//   - an erased user's handle and e-mail stay held: releasing them is work to
+//     come. Their access token ends by itself, after AccessLifetime at most;
+//   - the handle "admin" is the first admin's, and taken for everybody else.
+//
+// The domain is in account, secrets are kept by a vault, and this package joins
+// them to the log and to HTTP. Internal routes, under /internal, are for other
+// services: no gateway may route to them from outside.
+package user
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/service/run"
+	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/web"
+	"github.com/meet5/backend/user/password"
+)
+
+// Service is the user service. Its handler serves before, while and after Run;
+// Run does what is to be done in the background.
+type Service struct {
+	accounts
+	cfg     Config
+	logger  *slog.Logger
+	keys    *keyrings
+	hasher  *password.Hasher
+	cards   *cards
+	handler http.Handler
+
+	subscriptions []*subscription.Subscription
+	started       atomic.Bool
+}
+
+// New makes the service. It does no I/O; an error is a fault of cfg or deps.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := errors.Join(cfg.check(), deps.check()); err != nil {
+		return nil, fmt.Errorf("user service: %w", err)
+	}
+	s := &Service{
+		accounts: accounts{log: deps.Log, vault: deps.Vault, clock: deps.Clock, rand: deps.Rand},
+		cfg:      cfg,
+		logger:   deps.Logger,
+		keys:     newKeyrings(deps.Vault, deps.Rand),
+		hasher:   password.NewHasher(deps.Rand),
+		cards:    newCards(maxCards),
+	}
+	s.handler = s.routes(deps)
+	if err := s.follow(deps); err != nil {
+		return nil, fmt.Errorf("user service: %w", err)
+	}
+	return s, nil
+}
+
+// routes lists what the service serves, sorted by path.
+func (s *Service) routes(deps Deps) http.Handler {
+	e := web.New(web.Options{Service: "user", Logger: deps.Logger, Metrics: deps.Metrics})
+	e.Use(showErrors, boundTime)
+	verifier := token.NewVerifier(s.keys, deps.Clock)
+	anyone := token.Require(verifier)
+	admin := token.Require(verifier, token.RoleAdmin)
+	moderator := token.Require(verifier, token.RoleModerator)
+
+	e.GET("/.well-known/jwks.json", s.handleKeys)
+	e.POST("/internal/users/cards", s.handleCards, anyone)
+	e.GET("/internal/users/:id", s.handleCase, moderator)
+	e.POST("/v1/admin/users/:id/roles", s.handleRoles, admin)
+	e.DELETE("/v1/me", s.handleErase, anyone)
+	e.GET("/v1/me", s.handleMe, anyone)
+	e.PATCH("/v1/me", s.handleChange, anyone)
+	e.POST("/v1/sessions", s.handleSignIn)
+	e.DELETE("/v1/sessions/current", s.handleSignOut, anyone)
+	e.POST("/v1/sessions/refresh", s.handleRefresh)
+	e.POST("/v1/users", s.handleRegister)
+	e.GET("/v1/users/:id", s.handleProfile, anyone)
+	return e
+}
+
+// boundTime ends work on a request that takes too long.
+func boundTime(next echo.HandlerFunc) echo.HandlerFunc {
+	return func(c echo.Context) error {
+		r := c.Request()
+		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		defer cancel()
+		c.SetRequest(r.WithContext(ctx))
+		// Whoever looks at the request afterwards must not take our end of it for
+		// the client's.
+		defer c.SetRequest(r)
+		return next(c)
+	}
+}
+
+// Groups of subscriptions. Their names are durable data.
+const (
+	standingGroup = "user-standing"
+	erasureGroup  = "user-erasure"
+	ownGroup      = "" // this instance's alone
+)
+
+// follow makes the subscriptions.
+func (s *Service) follow(deps Deps) error {
+	kept := deps.Vault.Checkpoints()
+	for _, cfg := range []subscription.Config{
+		{Log: deps.Fraud, Group: standingGroup, Handler: s.applyDecisions, Checkpoints: kept},
+		{Log: deps.Log, Group: erasureGroup, Handler: s.finishErasures, Checkpoints: kept},
+		{Log: deps.Log, Group: ownGroup, Handler: s.dropChangedCards,
+			Checkpoints: &fromEnd{log: deps.Log, begin: s.cards.dropAll}},
+	} {
+		if deps.Follow != nil {
+			hints, err := deps.Follow(cfg.Group)
+			if err != nil {
+				return fmt.Errorf("follow the bus as %q: %w", cfg.Group, err)
+			}
+			cfg.Bus = hints
+		}
+		cfg.Idle, cfg.Logger, cfg.Clock = s.cfg.Idle, deps.Logger, deps.Clock
+		s.subscriptions = append(s.subscriptions, subscription.New(cfg))
+	}
+	return nil
+}
+
+// Handler serves the public routes under the paths of the contract, and the
+// internal ones.
+func (s *Service) Handler() http.Handler { return s.handler }
+
+// KeySet is the keys that access tokens are verified with, for those who run in
+// the same process.
+func (s *Service) KeySet() token.KeySet { return s.keys }
+
+// Status tells how the service's subscriptions stand.
+func (s *Service) Status() []subscription.Status {
+	var all []subscription.Status
+	for _, sub := range s.subscriptions {
+		all = append(all, sub.Status()...)
+	}
+	return all
+}
+
+// CatchUp returns once Run has worked through everything that was in the logs
+// when it was called, or with ctx's error.
+func (s *Service) CatchUp(ctx context.Context) error {
+	for _, sub := range s.subscriptions {
+		if err := sub.CatchUp(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Run makes the keys and the first admin, follows the logs and keeps the vault
+// tidy until ctx ends, then waits for what is under way and returns nil. It
+// fails if the first admin cannot be made; that the vault or the log does not
+// answer is waited for.
+func (s *Service) Run(ctx context.Context) error {
+	if err := s.start(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	functions := []func(context.Context) error{s.tidy}
+	for _, sub := range s.subscriptions {
+		functions = append(functions, sub.Run)
+	}
+	return run.Group(ctx, functions...)
+}
+
+// start tries until it succeeds, fails for good, or ctx ends.
+func (s *Service) start(ctx context.Context) error {
+	for wait := minRetry; ; wait = min(2*wait, maxRetry) {
+		attempt, cancel := context.WithTimeout(ctx, requestTimeout)
+		_, err := s.keys.get(attempt)
+		if err == nil {
+			err = s.ensureAdmin(attempt)
+		}
+		cancel()
+		switch {
+		case err == nil:
+			s.started.Store(true)
+			return nil
+		case ctx.Err() != nil:
+			return nil
+		case !passes(err):
+			return fmt.Errorf("start the user service: %w", err)
+		}
+		if wait == minRetry {
+			s.logger.WarnContext(ctx, "the user service cannot start yet, trying again", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// tidy keeps the vault tidy.
+func (s *Service) tidy(ctx context.Context) error {
+	tick := time.NewTicker(tidyEvery)
+	defer tick.Stop()
+	for {
+		if err := s.vault.Tidy(ctx, s.now()); err != nil && ctx.Err() == nil {
+			s.logger.WarnContext(ctx, "could not tidy the vault, will try again", "in", tidyEvery, "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,125 @@
+// Package boltvault is the embedded vault: one bbolt file of one process.
+//
+// Beside what package vault promises:
+//   - every change is synced to disk before it is acknowledged;
+//   - bbolt never overwrites, so that a destroyed key stays readable in a free
+//     page of the file until Tidy has copied what is alive into a new file and
+//     put that in the old one's place. What the file system and the disk keep of
+//     the old file's blocks is out of reach: encrypt the disk.
+package boltvault
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/meet5/backend/user/vault"
+)
+
+// ErrInUse says that another process holds the file.
+var ErrInUse = errors.New("the vault's file is in use by another process")
+
+// lockTimeout is how long Open waits for another process to let go.
+const lockTimeout = time.Second
+
+// Names of the buckets. What is in each is told beside the code that writes it.
+const (
+	keptBucket        = "kept"
+	usersBucket       = "users"
+	sessionsBucket    = "sessions"
+	byUserBucket      = "sessions_by_user"
+	checkpointsBucket = "checkpoints"
+	marksBucket       = "marks"
+)
+
+// Vault is an open file. It implements vault.Vault.
+type Vault struct {
+	path string
+	mu   sync.RWMutex // held to write while the file is replaced
+	bolt *bolt.DB
+}
+
+var _ vault.Vault = (*Vault)(nil)
+
+// Open opens or makes the file. It fails with ErrInUse if another process holds
+// it for longer than a second.
+func Open(path string) (*Vault, error) {
+	db, err := open(path)
+	if err != nil {
+		return nil, err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range []string{
+			byUserBucket, checkpointsBucket, keptBucket, marksBucket, sessionsBucket, usersBucket,
+		} {
+			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return &Vault{path: path, bolt: db}, nil
+}
+
+func open(path string) (*bolt.DB, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: lockTimeout, FreelistType: bolt.FreelistMapType})
+	if errors.Is(err, bolt.ErrTimeout) {
+		return nil, fmt.Errorf("open %s: %w", path, ErrInUse)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open %s: %w", path, err)
+	}
+	return db, nil
+}
+
+// Close waits for calls under way and closes the file.
+func (v *Vault) Close() error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.bolt.Close()
+}
+
+// update and view are not cut short by ctx: a sync of the disk cannot be.
+func (v *Vault) update(ctx context.Context, what string, do func(tx *bolt.Tx) error) error {
+	return v.transact(ctx, what, do, (*bolt.DB).Update)
+}
+
+func (v *Vault) view(ctx context.Context, what string, do func(tx *bolt.Tx) error) error {
+	return v.transact(ctx, what, do, (*bolt.DB).View)
+}
+
+func (v *Vault) transact(ctx context.Context, what string, do func(tx *bolt.Tx) error, run func(*bolt.DB, func(*bolt.Tx) error) error) error {
+	err := ctx.Err()
+	if err == nil {
+		v.mu.RLock()
+		err = run(v.bolt, do)
+		v.mu.RUnlock()
+	}
+	if err != nil {
+		return fmt.Errorf("vault: %s: %w", what, err)
+	}
+	return nil
+}
+
+func bucket(tx *bolt.Tx, name string) *bolt.Bucket { return tx.Bucket([]byte(name)) }
+
+// Keep implements vault.Vault. The bucket is name → value.
+func (v *Vault) Keep(ctx context.Context, name string, value []byte) ([]byte, error) {
+	kept := append([]byte(nil), value...)
+	err := v.update(ctx, "keep "+name, func(tx *bolt.Tx) error {
+		b := bucket(tx, keptBucket)
+		if there := b.Get([]byte(name)); there != nil {
+			kept = append([]byte(nil), there...)
+			return nil
+		}
+		return b.Put([]byte(name), value)
+	})
+	return kept, err
+}

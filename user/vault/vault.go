@@ -1,0 +1,104 @@
+// Package vault is where the user service keeps what must never be in a log:
+// password hashes, the key of each user's personal data, the deployment's secret
+// and signing key, and the sessions that refresh tokens belong to.
+//
+// A Vault promises, and vaulttest checks on every adapter:
+//
+//  1. what is kept under a name is kept once: of any number of instances that
+//     bring a value of their own, all get the same one back;
+//  2. so with a user's key: it is never replaced, and once erased it is gone and
+//     no key can be kept for that user again;
+//  3. a session's token is exchanged at most once; who brings one that was
+//     exchanged before ends the session;
+//  4. what is acknowledged is durable;
+//  5. all of it holds for concurrent callers, on MongoDB in any number of
+//     processes.
+//
+// Here are also the checkpoints of the service's subscriptions. Restoring an old
+// copy of the vault so restores the place from which erasures are worked through,
+// and the keys that it brought back are destroyed again.
+package vault
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events/subscription"
+)
+
+// Errors of a Vault, matched with errors.Is. Any other error of an adapter is a
+// fault of its own.
+var (
+	// ErrNotFound: there is no such thing, or not any more.
+	ErrNotFound = errors.New("not in the vault")
+	// ErrExists: the user is enrolled already, or was and is erased.
+	ErrExists = errors.New("in the vault already")
+	// ErrReused: the session's token was exchanged before. The session has ended.
+	ErrReused = errors.New("refresh token used twice")
+	// ErrUnavailable: the store did not answer. A change may or may not have
+	// been made.
+	ErrUnavailable = errors.New("vault unavailable")
+)
+
+// Bounds.
+const (
+	// MaxSessions is how many sessions a user may have. One more ends the oldest.
+	MaxSessions = 100
+	// MaxKeys bounds the users of one Keys or KeepKeys.
+	MaxKeys = 4096
+)
+
+// Key is what one user's personal data is sealed with, by AES-256.
+type Key [32]byte
+
+// Digest is the SHA-256 of a refresh token.
+type Digest [32]byte
+
+// Session is one sign-in: a family of refresh tokens, each exchanged for the
+// next. Times are kept to the microsecond.
+type Session struct {
+	ID        uuid.UUID
+	User      uuid.UUID
+	Token     Digest // of the one token that is good now
+	StartedAt time.Time
+	ExpiresAt time.Time
+}
+
+// Vault keeps secrets. It is safe for concurrent use.
+type Vault interface {
+	// Keep keeps value under name unless a value is there, and returns the one
+	// that is there from now on.
+	Keep(ctx context.Context, name string, value []byte) ([]byte, error)
+
+	// Enrol keeps a new user's key and password hash, both or none. It fails
+	// with ErrExists if the user is known or erased.
+	Enrol(ctx context.Context, user uuid.UUID, key Key, passwordHash string) error
+	// KeepKeys keeps keys for those of up to MaxKeys users who have none, without
+	// a password, and returns the keys of all of them, save those erased.
+	KeepKeys(ctx context.Context, keys map[uuid.UUID]Key) (map[uuid.UUID]Key, error)
+	// Keys returns the keys of those of up to MaxKeys users who have one.
+	Keys(ctx context.Context, users ...uuid.UUID) (map[uuid.UUID]Key, error)
+	// PasswordHash returns ErrNotFound for a user without a password.
+	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
+	// Erase destroys the user's key and password hash, ends their sessions, and
+	// remembers that it did. It may be repeated, and the user need not be known.
+	Erase(ctx context.Context, user uuid.UUID) error
+
+	// StartSession adds a session.
+	StartSession(ctx context.Context, s Session) error
+	// ExchangeToken puts next in the place of the session's token, if that is
+	// given and the session has not expired, and moves its end. ErrNotFound: it
+	// has expired or there is none. ErrReused: given is another token.
+	ExchangeToken(ctx context.Context, session uuid.UUID, given, next Digest, now, expiresAt time.Time) error
+	// EndSession ends a session. It may be repeated.
+	EndSession(ctx context.Context, session uuid.UUID) error
+
+	// Tidy drops sessions that have expired, and does what is left to do so that
+	// nothing erased can be read from the store's files, as far as an adapter can.
+	Tidy(ctx context.Context, now time.Time) error
+	// Checkpoints are those of the service's subscriptions.
+	Checkpoints() subscription.Checkpoints
+}

@@ -1,0 +1,344 @@
+// Package vaulttest checks the promises of package vault on an adapter.
+package vaulttest
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/user/vault"
+)
+
+// racers is how many callers meet in the tests of concurrency.
+const racers = 16
+
+var now = time.Date(2026, 3, 4, 5, 6, 7, 890_123_000, time.UTC)
+
+// Run checks a vault. open makes a new, empty one that ends with the test.
+func Run(t *testing.T, open func(t *testing.T) vault.Vault) {
+	for _, c := range []struct {
+		name  string
+		check func(t *testing.T, v vault.Vault)
+	}{
+		{"what is kept under a name is kept once", keepsOnce},
+		{"of many who keep a value under one name all get the same", keepsOnceConcurrently},
+		{"a user is enrolled once, with key and password", enrolsOnce},
+		{"of many who enrol one user one succeeds", enrolsOnceConcurrently},
+		{"keys are kept in bulk and never replaced", keepsKeys},
+		{"more users than the bound are refused", boundsKeys},
+		{"erasing takes key, password and sessions, and no key comes back", erases},
+		{"a user who was never known can be erased", erasesUnknown},
+		{"a token is exchanged once, and its reuse ends the session", exchangesOnce},
+		{"of many who exchange one token at most one succeeds, and the session ends", exchangesOnceConcurrently},
+		{"a session that has expired is not found", expires},
+		{"ending a session may be repeated", endsSessions},
+		{"one session too many ends the oldest", boundsSessions},
+		{"tidying drops what has expired and keeps the rest", tidies},
+		{"checkpoints never move back", checkpoints},
+	} {
+		t.Run(c.name, func(t *testing.T) { c.check(t, open(t)) })
+	}
+}
+
+func keepsOnce(t *testing.T, v vault.Vault) {
+	first := must(v.Keep(t.Context(), "secret", []byte("one")))(t)
+	second := must(v.Keep(t.Context(), "secret", []byte("two")))(t)
+	other := must(v.Keep(t.Context(), "other", []byte("three")))(t)
+	equal(t, "what is kept", []string{string(first), string(second), string(other)}, []string{"one", "one", "three"})
+}
+
+func keepsOnceConcurrently(t *testing.T, v vault.Vault) {
+	got := make([]string, racers)
+	race(func(i int) {
+		b, err := v.Keep(t.Context(), "secret", fmt.Appendf(nil, "of %d", i))
+		if err != nil {
+			t.Error(err)
+		}
+		got[i] = string(b)
+	})
+	for _, g := range got {
+		equal(t, "what is kept", g, got[0])
+	}
+	if got[0] == "" {
+		t.Error("nothing was kept")
+	}
+}
+
+func enrolsOnce(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	if _, err := v.PasswordHash(t.Context(), user); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("password of an unknown user: %v, want ErrNotFound", err)
+	}
+	noError(t, v.Enrol(t.Context(), user, key(1), "hash"))
+	if err := v.Enrol(t.Context(), user, key(2), "other"); !errors.Is(err, vault.ErrExists) {
+		t.Errorf("second enrolment: %v, want ErrExists", err)
+	}
+	equal(t, "password hash", must(v.PasswordHash(t.Context(), user))(t), "hash")
+	equal(t, "keys", must(v.Keys(t.Context(), user, uuid.New()))(t), map[uuid.UUID]vault.Key{user: key(1)})
+}
+
+func enrolsOnceConcurrently(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	errs := make([]error, racers)
+	race(func(i int) { errs[i] = v.Enrol(t.Context(), user, key(byte(i)), fmt.Sprint(i)) })
+	won := -1
+	for i, err := range errs {
+		switch {
+		case err == nil && won < 0:
+			won = i
+		case !errors.Is(err, vault.ErrExists):
+			t.Errorf("enrolment %d: %v, want one to succeed and the others to get ErrExists", i, err)
+		}
+	}
+	if won < 0 {
+		t.Fatal("no enrolment succeeded")
+	}
+	equal(t, "password hash", must(v.PasswordHash(t.Context(), user))(t), fmt.Sprint(won))
+	equal(t, "keys", must(v.Keys(t.Context(), user))(t), map[uuid.UUID]vault.Key{user: key(byte(won))})
+}
+
+func keepsKeys(t *testing.T, v vault.Vault) {
+	enrolled, erased, a, b := uuid.New(), uuid.New(), uuid.New(), uuid.New()
+	noError(t, v.Enrol(t.Context(), enrolled, key(1), "hash"))
+	noError(t, v.Enrol(t.Context(), erased, key(2), "hash"))
+	noError(t, v.Erase(t.Context(), erased))
+	first := must(v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{a: key(3)}))(t)
+	equal(t, "the keys first kept", first, map[uuid.UUID]vault.Key{a: key(3)})
+
+	want := map[uuid.UUID]vault.Key{enrolled: key(1), a: key(3), b: key(14)}
+	kept := must(v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{enrolled: key(11), erased: key(12), a: key(13), b: key(14)}))(t)
+	equal(t, "the keys that stand", kept, want)
+	equal(t, "the keys read", must(v.Keys(t.Context(), enrolled, erased, a, b))(t), want)
+	equal(t, "the password hash of the enrolled", must(v.PasswordHash(t.Context(), enrolled))(t), "hash")
+	if _, err := v.PasswordHash(t.Context(), a); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("password of a user with a key alone: %v, want ErrNotFound", err)
+	}
+	equal(t, "the keys of nobody", must(v.Keys(t.Context()))(t), map[uuid.UUID]vault.Key{})
+	equal(t, "no keys kept", must(v.KeepKeys(t.Context(), nil))(t), map[uuid.UUID]vault.Key{})
+}
+
+func boundsKeys(t *testing.T, v vault.Vault) {
+	keys := make(map[uuid.UUID]vault.Key)
+	ids := make([]uuid.UUID, vault.MaxKeys)
+	for i := range ids {
+		ids[i] = uuid.New()
+		keys[ids[i]] = key(byte(i))
+	}
+	equal(t, "a full batch of keys", must(v.KeepKeys(t.Context(), keys))(t), keys)
+	equal(t, "a full batch of keys, read", must(v.Keys(t.Context(), ids...))(t), keys)
+	keys[uuid.New()] = key(0)
+	if _, err := v.KeepKeys(t.Context(), keys); err == nil {
+		t.Error("too many keys were kept")
+	}
+	if _, err := v.Keys(t.Context(), append(ids, uuid.New())...); err == nil {
+		t.Error("too many keys were read")
+	}
+}
+
+func erases(t *testing.T, v vault.Vault) {
+	user, other := uuid.New(), uuid.New()
+	for _, u := range []uuid.UUID{user, other} {
+		noError(t, v.Enrol(t.Context(), u, key(1), "hash"))
+	}
+	gone, stays := session(user, 1), session(other, 2)
+	noError(t, v.StartSession(t.Context(), gone))
+	noError(t, v.StartSession(t.Context(), stays))
+	for range 2 {
+		noError(t, v.Erase(t.Context(), user))
+	}
+	equal(t, "keys", must(v.Keys(t.Context(), user, other))(t), map[uuid.UUID]vault.Key{other: key(1)})
+	if _, err := v.PasswordHash(t.Context(), user); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("password of an erased user: %v, want ErrNotFound", err)
+	}
+	if err := v.Enrol(t.Context(), user, key(2), "again"); !errors.Is(err, vault.ErrExists) {
+		t.Errorf("enrolment of an erased user: %v, want ErrExists", err)
+	}
+	if err := exchange(t, v, gone, 1, 3); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("session of an erased user: %v, want ErrNotFound", err)
+	}
+	noError(t, exchange(t, v, stays, 2, 3))
+}
+
+func erasesUnknown(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	noError(t, v.Erase(t.Context(), user))
+	if err := v.Enrol(t.Context(), user, key(1), "hash"); !errors.Is(err, vault.ErrExists) {
+		t.Errorf("enrolment of an erased user: %v, want ErrExists", err)
+	}
+	equal(t, "keys", must(v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{user: key(1)}))(t), map[uuid.UUID]vault.Key{})
+}
+
+func exchangesOnce(t *testing.T, v vault.Vault) {
+	s := session(uuid.New(), 1)
+	noError(t, v.StartSession(t.Context(), s))
+	noError(t, exchange(t, v, s, 1, 2))
+	noError(t, exchange(t, v, s, 2, 3))
+	if err := exchange(t, v, s, 1, 4); !errors.Is(err, vault.ErrReused) {
+		t.Errorf("reuse of the first token: %v, want ErrReused", err)
+	}
+	if err := exchange(t, v, s, 3, 5); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("the good token of an ended session: %v, want ErrNotFound", err)
+	}
+}
+
+func exchangesOnceConcurrently(t *testing.T, v vault.Vault) {
+	s := session(uuid.New(), 1)
+	noError(t, v.StartSession(t.Context(), s))
+	errs := make([]error, racers)
+	race(func(i int) { errs[i] = exchange(t, v, s, 1, byte(10+i)) })
+	won := 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			won++
+		case !errors.Is(err, vault.ErrReused) && !errors.Is(err, vault.ErrNotFound):
+			t.Error(err)
+		}
+	}
+	equal(t, "how many exchanges succeeded", won, 1)
+	if err := exchange(t, v, s, 2, 3); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("after all of that: %v, want ErrNotFound", err)
+	}
+}
+
+func expires(t *testing.T, v vault.Vault) {
+	s := session(uuid.New(), 1)
+	noError(t, v.StartSession(t.Context(), s))
+	last := s.ExpiresAt.Add(-time.Microsecond)
+	noError(t, v.ExchangeToken(t.Context(), s.ID, digest(1), digest(2), last, last.Add(time.Hour)))
+	if err := v.ExchangeToken(t.Context(), s.ID, digest(2), digest(3), last.Add(time.Hour), last.Add(2*time.Hour)); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("at the moment it expires: %v, want ErrNotFound", err)
+	}
+	if err := v.ExchangeToken(t.Context(), uuid.New(), digest(2), digest(3), now, now); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("an unknown session: %v, want ErrNotFound", err)
+	}
+}
+
+func endsSessions(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	ended, stays := session(user, 1), session(user, 2)
+	noError(t, v.StartSession(t.Context(), ended))
+	noError(t, v.StartSession(t.Context(), stays))
+	for range 2 {
+		noError(t, v.EndSession(t.Context(), ended.ID))
+	}
+	if err := exchange(t, v, ended, 1, 3); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("an ended session: %v, want ErrNotFound", err)
+	}
+	noError(t, exchange(t, v, stays, 2, 3))
+}
+
+func boundsSessions(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	sessions := make([]vault.Session, vault.MaxSessions+1)
+	for i := range sessions {
+		sessions[i] = session(user, 1)
+		sessions[i].StartedAt = now.Add(time.Duration(i) * time.Second)
+		noError(t, v.StartSession(t.Context(), sessions[i]))
+	}
+	if err := exchange(t, v, sessions[0], 1, 2); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("the oldest of too many sessions: %v, want ErrNotFound", err)
+	}
+	noError(t, exchange(t, v, sessions[1], 1, 2))
+	noError(t, exchange(t, v, sessions[vault.MaxSessions], 1, 2))
+}
+
+func tidies(t *testing.T, v vault.Vault) {
+	user, erased := uuid.New(), uuid.New()
+	noError(t, v.Enrol(t.Context(), user, key(1), "hash"))
+	noError(t, v.Enrol(t.Context(), erased, key(2), "hash"))
+	noError(t, v.Erase(t.Context(), erased))
+	kept := must(v.Keep(t.Context(), "secret", []byte("value")))(t)
+	old, good := session(user, 1), session(user, 2)
+	old.ExpiresAt = now
+	noError(t, v.StartSession(t.Context(), old))
+	noError(t, v.StartSession(t.Context(), good))
+	noError(t, v.Checkpoints().Save(t.Context(), "group", "log", 0, 7))
+	for range 2 {
+		noError(t, v.Tidy(t.Context(), now))
+	}
+	// Before its end, so that only its having been dropped can be the reason.
+	if err := v.ExchangeToken(t.Context(), old.ID, digest(1), digest(3), now.Add(-time.Hour), now); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("the expired session: %v, want ErrNotFound", err)
+	}
+	noError(t, exchange(t, v, good, 2, 3))
+	equal(t, "keys", must(v.Keys(t.Context(), user, erased))(t), map[uuid.UUID]vault.Key{user: key(1)})
+	equal(t, "what is kept", must(v.Keep(t.Context(), "secret", []byte("other")))(t), kept)
+	equal(t, "checkpoint", must(v.Checkpoints().Load(t.Context(), "group", "log", 0))(t), 7)
+}
+
+func checkpoints(t *testing.T, v vault.Vault) {
+	c := v.Checkpoints()
+	equal(t, "the first checkpoint", must(c.Load(t.Context(), "group", "log", 0))(t), 0)
+	for _, sequence := range []uint64{5, 9, 3} {
+		noError(t, c.Save(t.Context(), "group", "log", 0, sequence))
+	}
+	noError(t, c.Save(t.Context(), "group", "log", 1, 4))
+	got := []uint64{
+		must(c.Load(t.Context(), "group", "log", 0))(t),
+		must(c.Load(t.Context(), "group", "log", 1))(t),
+		must(c.Load(t.Context(), "other", "log", 0))(t),
+	}
+	equal(t, "checkpoints", got, []uint64{9, 4, 0})
+}
+
+func key(b byte) (k vault.Key) {
+	k[0], k[31] = b, 0xff
+	return k
+}
+
+func digest(b byte) (d vault.Digest) {
+	d[0], d[31] = b, 0xff
+	return d
+}
+
+func session(user uuid.UUID, token byte) vault.Session {
+	return vault.Session{ID: uuid.New(), User: user, Token: digest(token), StartedAt: now, ExpiresAt: now.Add(time.Hour)}
+}
+
+func exchange(t *testing.T, v vault.Vault, s vault.Session, given, next byte) error {
+	t.Helper()
+	return v.ExchangeToken(t.Context(), s.ID, digest(given), digest(next), now, now.Add(time.Hour))
+}
+
+// race calls do for each racer, all at once.
+func race(do func(i int)) {
+	var wg sync.WaitGroup
+	start := make(chan struct{})
+	for i := range racers {
+		wg.Go(func() {
+			<-start
+			do(i)
+		})
+	}
+	close(start)
+	wg.Wait()
+}
+
+// must hands on a result once the test knows that there was no error.
+func must[T any](v T, err error) func(t *testing.T) T {
+	return func(t *testing.T) T {
+		t.Helper()
+		noError(t, err)
+		return v
+	}
+}
+
+func noError(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func equal[T any](t *testing.T, what string, got, want T) {
+	t.Helper()
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", what, diff)
+	}
+}
