@@ -1,0 +1,154 @@
+package activity_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/activity"
+	"github.com/meet5/backend/service/run"
+)
+
+// bare is what the service is measured against: an echo handler that decodes the
+// same body with encoding/json and answers 201.
+func bare() http.Handler {
+	e := echo.New()
+	e.POST(single, func(c echo.Context) error {
+		var body struct {
+			Type   string `json:"type"`
+			Target string `json:"target"`
+		}
+		if err := json.NewDecoder(c.Request().Body).Decode(&body); err != nil {
+			return err
+		}
+		return c.NoContent(http.StatusCreated)
+	})
+	return e
+}
+
+// connections is how many clients send at once, each on its own connection.
+const connections = 64
+
+// serve serves a handler on loopback until the benchmark ends.
+func serve(b *testing.B, h http.Handler) string {
+	b.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		b.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- run.HTTP(ctx, run.Server{Listener: listener, Handler: h}) }()
+	b.Cleanup(func() {
+		stop()
+		if err := <-done; err != nil {
+			b.Error(err)
+		}
+	})
+	return listener.Addr().String()
+}
+
+// burst is how many requests are sent to each handler in turn.
+const burst = 10_000
+
+// flood sends n requests, over so many connections that share out requests, and
+// returns the time. The
+// client is as thin as can be, since it shares the processors with what it
+// measures: ready bytes out, http.ReadResponse in.
+func flood(b *testing.B, addr string, requests [][]byte, n int) time.Duration {
+	b.Helper()
+	var left atomic.Int64
+	left.Store(int64(n))
+	var clients sync.WaitGroup
+	start := time.Now()
+	for i := range connections {
+		request := requests[i%len(requests)]
+		clients.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for left.Add(-1) >= 0 {
+				if _, err := conn.Write(request); err != nil {
+					b.Error(err)
+					return
+				}
+				res, err := http.ReadResponse(in, nil)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusCreated {
+					b.Errorf("%s, %v", res.Status, err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	return time.Since(start)
+}
+
+// BenchmarkOneActivityBesideABareHandler reports both rates in one run and their
+// ratio, which is to be a third or more with the gateway before the service. The
+// activities of one member share a partition and so their commits; those of many
+// are spread over all partitions.
+func BenchmarkOneActivityBesideABareHandler(b *testing.B) {
+	for name, members := range map[string]int{"one_member": 1, "many_members": connections} {
+		b.Run(name, func(b *testing.B) { besideBare(b, members) })
+	}
+}
+
+func besideBare(b *testing.B, members int) {
+	w := newWorld(b, func(d *activity.Deps) { d.Clock = time.Now })
+	w.clock.Set(time.Now())
+	w.run()
+	target := w.newUser()
+	body := fmt.Sprintf(`{"type":"visit","target":%q}`, target)
+	requests := make([][]byte, members)
+	for i := range requests {
+		requests[i] = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: meet5\r\nContent-Type: application/json\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\n\r\n%s",
+			single, w.token(w.newUser()), len(body), body)
+	}
+	bareAddr, addr := serve(b, bare()), serve(b, w.handler)
+	flood(b, addr, requests, burst) // tokens, connections and tails are warm
+	var bareTook, took time.Duration
+	for b.Loop() {
+		bareTook += flood(b, bareAddr, requests, burst)
+		took += flood(b, addr, requests, burst)
+	}
+	b.ReportMetric(float64(b.N*burst)/bareTook.Seconds(), "bare/s")
+	b.ReportMetric(float64(b.N*burst)/took.Seconds(), "activities/s")
+	b.ReportMetric(bareTook.Seconds()/took.Seconds(), "ratio")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkBatch is batches of one member, decoded, written and answered.
+func BenchmarkBatch(b *testing.B) {
+	w := newWorld(b).run()
+	ann, bob := w.newUser(), w.newUser()
+	bearer := w.token(ann)
+	const n = 1000
+	body := strings.Repeat(fmt.Sprintf("{\"type\":\"visit\",\"target\":%q}\n", bob), n)
+	for b.Loop() {
+		if rec := w.post(lines, bearer, body); rec.Code != 200 || bytes.Count(rec.Body.Bytes(), []byte(`"status":201`)) != n {
+			b.Fatal(rec.Code, rec.Body)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/activity")
+}

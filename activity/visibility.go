@@ -1,0 +1,160 @@
+package activity
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription"
+)
+
+// visibility follows the marks of the user log and writes into the actor's own
+// partition from where on what they did is hidden or shown. It keeps no state:
+// how a user stood just before and after a mark is folded from the user's stream,
+// so that any instance may go on where another has stopped.
+type visibility struct {
+	users log.Reader
+	log   *log.Log
+}
+
+// handle is the subscription's handler. One event is written after the other, so
+// that a user's keep their order whatever becomes of each.
+func (v *visibility) handle(ctx context.Context, b subscription.Batch) error {
+	for _, e := range b.Events {
+		if e.Type != events.UserMarkedFraudulent && e.Type != events.UserCleared {
+			continue
+		}
+		change, err := v.change(ctx, e)
+		if err != nil {
+			return err
+		}
+		if change == "" {
+			continue
+		}
+		if err := v.write(ctx, change, e); err != nil {
+			return fmt.Errorf("write %s for %s: %w", change, e.ID, err)
+		}
+	}
+	return nil
+}
+
+// write appends the event that follows from a cause, unless it is there. That the
+// cause is claimed keeps it from being written twice even long after the log has
+// forgotten its ID, when a service without checkpoints starts again.
+func (v *visibility) write(ctx context.Context, change string, cause events.Recorded) error {
+	data, err := json.Marshal(events.Visibility{Cause: cause.ID})
+	if err != nil {
+		return err
+	}
+	e := events.Event{
+		ID:         events.DeriveID(cause.ID, "visibility"),
+		Type:       change,
+		Stream:     cause.Stream,
+		OccurredAt: cause.OccurredAt,
+		Claims:     []string{"visibility/" + cause.ID.String()},
+		Data:       data,
+	}
+	written, err := v.log.Append(ctx, e)
+	if err == nil && written[0].Duplicate {
+		err = v.insist(ctx, e, written[0].Position)
+	}
+	if errors.Is(err, log.ErrConflict) {
+		return nil // the claim is held: it was written before
+	}
+	return err
+}
+
+// insist writes an event whose ID is in the log already, if what is there is
+// something else. A derived ID can be known beforehand by the very user whom the
+// event is about, and activities carry IDs of their clients' making: nobody must
+// escape by having been there first.
+func (v *visibility) insist(ctx context.Context, e events.Event, at events.Position) error {
+	there, err := log.Get(ctx, v.log, at)
+	if err != nil {
+		return err
+	}
+	if there.Type == e.Type && there.Stream == e.Stream {
+		return nil
+	}
+	e.ID = uuid.New()
+	_, err = v.log.Append(ctx, e)
+	return err
+}
+
+// change is the type of the event that follows from a mark or its clearing; empty
+// if the user's standing as a whole stays as it was.
+func (v *visibility) change(ctx context.Context, cause events.Recorded) (string, error) {
+	history, err := log.ReadStream(ctx, v.users, cause.Stream)
+	if err != nil {
+		return "", err
+	}
+	var s standing
+	for _, e := range history {
+		if e.Sequence >= cause.Sequence {
+			break
+		}
+		if err := s.apply(e); err != nil {
+			return "", err
+		}
+	}
+	before := s.fraudulent()
+	if err := s.apply(cause); err != nil {
+		return "", err
+	}
+	switch after := s.fraudulent(); {
+	case after && !before:
+		return events.ActorHidden, nil
+	case before && !after:
+		return events.ActorRestored, nil
+	}
+	return "", nil
+}
+
+// standing is the flags for which a user is marked at present.
+type standing struct {
+	marks map[string]struct{}
+}
+
+// fraudulent says whether any mark is left.
+func (s *standing) fraudulent() bool { return len(s.marks) > 0 }
+
+func (s *standing) apply(e events.Recorded) error {
+	switch e.Type {
+	case events.UserMarkedFraudulent:
+		p, err := events.Unmarshal[events.Standing](e)
+		if err != nil {
+			return err
+		}
+		if s.marks == nil {
+			s.marks = make(map[string]struct{})
+		}
+		s.marks[p.Flag] = struct{}{}
+	case events.UserCleared:
+		p, err := events.Unmarshal[events.Standing](e)
+		if err != nil {
+			return err
+		}
+		delete(s.marks, p.Flag)
+	}
+	return nil
+}
+
+// newSubscription follows the user log, over the bus if there is one.
+func newSubscription(d Deps, group string, checkpoints subscription.Checkpoints, handler subscription.Handler) (*subscription.Subscription, error) {
+	cfg := subscription.Config{
+		Log: d.Users, Group: group, Handler: handler, Checkpoints: checkpoints,
+		Logger: d.Logger, Clock: d.Clock,
+	}
+	if d.Follow != nil {
+		var err error
+		if cfg.Bus, err = d.Follow(group); err != nil {
+			return nil, fmt.Errorf("follow the %s log: %w", d.Users.Name(), err)
+		}
+	}
+	return subscription.New(cfg), nil
+}
