@@ -1,0 +1,126 @@
+package fraud
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/fraud/rule"
+)
+
+// stamp is a time in an answer: RFC 3339 in UTC with microseconds.
+type stamp time.Time
+
+const stampLayout = `"2006-01-02T15:04:05.000000Z"`
+
+// MarshalJSON implements json.Marshaler.
+func (s stamp) MarshalJSON() ([]byte, error) {
+	return []byte(time.Time(s).UTC().Format(stampLayout)), nil
+}
+
+// flagAnswer is a flag in a list.
+type flagAnswer struct {
+	ID            uuid.UUID  `json:"id"`
+	User          uuid.UUID  `json:"user"`
+	Rule          string     `json:"rule"`
+	RuleVersion   string     `json:"rule_version"`
+	State         flag.State `json:"state"`
+	Escalated     bool       `json:"escalated"`
+	Score         int        `json:"score"`
+	Observed      float64    `json:"observed"`
+	Threshold     float64    `json:"threshold"`
+	RaisedAt      stamp      `json:"raised_at"`
+	EvidenceCount int        `json:"evidence_count"`
+	Assignee      *uuid.UUID `json:"assignee"`
+}
+
+func answerFlag(f flag.Flag) flagAnswer {
+	return flagAnswer{
+		ID: f.ID, User: f.User, Rule: f.Rule, RuleVersion: f.RuleVersion, State: f.State, Escalated: f.Escalated,
+		Score: f.Score, Observed: f.Observed, Threshold: f.Threshold, RaisedAt: stamp(f.RaisedAt),
+		EvidenceCount: f.Evidence, Assignee: orNull(f.Assignee),
+	}
+}
+
+func answerFlags(list []flag.Flag) []flagAnswer {
+	out := make([]flagAnswer, len(list))
+	for i, f := range list {
+		out[i] = answerFlag(f)
+	}
+	return out
+}
+
+func orNull(id uuid.UUID) *uuid.UUID {
+	if id == uuid.Nil {
+		return nil
+	}
+	return &id
+}
+
+// recordAnswer is a flag with all that is known of it.
+type recordAnswer struct {
+	flagAnswer
+	Evidence []evidenceAnswer `json:"evidence"`
+	History  []entryAnswer    `json:"history"`
+	Notes    []noteAnswer     `json:"notes"`
+}
+
+type evidenceAnswer struct {
+	EventID    uuid.UUID `json:"event_id"`
+	Type       rule.Kind `json:"type"`
+	Target     uuid.UUID `json:"target"`
+	OccurredAt stamp     `json:"occurred_at"`
+	// Position is where in the activity log it stands.
+	Position events.Position `json:"position"`
+}
+
+// entryAnswer is a step of a flag's history. By is null where a rule acted.
+type entryAnswer struct {
+	At       stamp      `json:"at"`
+	Type     string     `json:"type"`
+	By       *uuid.UUID `json:"by"`
+	Note     string     `json:"note,omitempty"`
+	Assignee *uuid.UUID `json:"assignee,omitempty"`
+}
+
+type noteAnswer struct {
+	At   stamp     `json:"at"`
+	By   uuid.UUID `json:"by"`
+	Text string    `json:"text"`
+}
+
+func answerRecord(r flag.Record) recordAnswer {
+	a := recordAnswer{
+		flagAnswer: answerFlag(r.Flag),
+		Evidence:   make([]evidenceAnswer, len(r.Evidence)),
+		History:    make([]entryAnswer, len(r.History)),
+		Notes:      make([]noteAnswer, len(r.Notes)),
+	}
+	for i, e := range r.Evidence {
+		a.Evidence[i] = evidenceAnswer{e.EventID, rule.KindOf(e.Type), e.Target, stamp(e.OccurredAt), e.Position}
+	}
+	byRule := ruleStream(r.Rule)
+	for i, e := range r.History {
+		a.History[i] = entryAnswer{At: stamp(e.At), Type: e.Type, Note: e.Note, Assignee: orNull(e.Assignee)}
+		if e.By != byRule {
+			a.History[i].By = orNull(e.By)
+		}
+	}
+	for i, n := range r.Notes {
+		a.Notes[i] = noteAnswer{stamp(n.At), n.By, n.Text}
+	}
+	return a
+}
+
+// ruleAnswer is a rule as the fraud log has it. Hits is null while the rule is not
+// run; Flags counts those raised, by state.
+type ruleAnswer struct {
+	rule.Rule
+	Version   string             `json:"version"`
+	DefinedAt stamp              `json:"defined_at"`
+	DefinedBy string             `json:"defined_by"`
+	Hits      *uint64            `json:"hits"`
+	Flags     map[flag.State]int `json:"flags"`
+}

@@ -1,0 +1,275 @@
+package main
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	amqp "github.com/rabbitmq/amqp091-go"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/fraud/side/mongoside"
+	"github.com/meet5/backend/service/token"
+)
+
+// waitLimit ends a test whose condition never comes true.
+const waitLimit = 60 * time.Second
+
+// need is the URL of a real service, or the end of the test.
+func need(t *testing.T, variable string) string {
+	t.Helper()
+	url := os.Getenv(variable)
+	if url == "" {
+		message := variable + " is not set: `make test` brings the server up and sets it"
+		if os.Getenv("CI") != "" {
+			t.Fatal(message)
+		}
+		t.Skip(message)
+	}
+	return url
+}
+
+// deployment is databases and exchanges of a prefix of its own.
+type deployment struct {
+	*testing.T
+	ctx      context.Context
+	flags    flags
+	activity *log.Log
+	signer   *token.Signer
+}
+
+func newDeployment(t *testing.T) *deployment {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	t.Cleanup(cancel)
+	d := &deployment{T: t, ctx: ctx, flags: flags{
+		Listen: "127.0.0.1:0", Mongo: need(t, "MONGODB_URI"), AMQP: need(t, "AMQP_URL"), Prefix: "test-" + uuid.NewString()[:8],
+	}}
+	client, err := mongo.Connect(options.Client().ApplyURI(d.flags.Mongo))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs, side := client.Database(d.flags.Prefix+"_log"), client.Database(d.flags.Prefix+"_fraud")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+		defer cancel()
+		for _, db := range []*mongo.Database{logs, side} {
+			if err := db.Drop(ctx); err != nil {
+				t.Errorf("drop %s: %v", db.Name(), err)
+			}
+		}
+		_ = client.Disconnect(ctx)
+		d.dropExchanges()
+	})
+	for name, partitions := range map[string]int{events.FraudLog: events.FraudPartitions, events.ActivityLog: events.ActivityPartitions} {
+		if err := mongolog.Create(ctx, logs, name, partitions); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := mongoside.Create(ctx, side); err != nil {
+		t.Fatal(err)
+	}
+	d.activity = log.New(mongolog.Open(logs, events.ActivityLog, events.ActivityPartitions), log.Options{})
+	t.Cleanup(d.activity.Close)
+	d.publishKeys()
+	return d
+}
+
+func (d *deployment) dropExchanges() {
+	conn, err := amqp.Dial(d.flags.AMQP)
+	if err != nil {
+		d.Errorf("clean up the broker: %v", err)
+		return
+	}
+	defer conn.Close()
+	channel, err := conn.Channel()
+	if err != nil {
+		d.Errorf("clean up the broker: %v", err)
+		return
+	}
+	for _, name := range []string{events.FraudLog, events.ActivityLog} {
+		if err := channel.ExchangeDelete(d.flags.Prefix+"."+name, false, false); err != nil {
+			d.Errorf("delete an exchange: %v", err)
+		}
+	}
+}
+
+// publishKeys serves the keys of tokens as the user service does.
+func (d *deployment) publishKeys() {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		d.Fatal(err)
+	}
+	if d.signer, err = token.NewSigner(key); err != nil {
+		d.Fatal(err)
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(token.JWKS(d.signer.PublicKey()))
+	})
+	server := httptest.NewServer(mux)
+	d.Cleanup(server.Close)
+	d.flags.UserURL = server.URL + "/, http://another.example"
+}
+
+// start runs the program and returns its base URL, and how to stop it.
+func (d *deployment) start() (base string, stop func()) {
+	d.Helper()
+	ctx, cancel := context.WithCancel(d.ctx)
+	listening, ended := make(chan net.Addr, 1), make(chan error, 1)
+	go func() {
+		ended <- assemble(ctx, d.flags, slog.New(slog.DiscardHandler), func(a net.Addr) { listening <- a })
+	}()
+	select {
+	case addr := <-listening:
+		base = "http://" + addr.String()
+	case err := <-ended:
+		cancel()
+		d.Fatalf("the program ended: %v", err)
+	}
+	return base, func() {
+		cancel()
+		if err := <-ended; err != nil {
+			d.Errorf("the program ended with %v", err)
+		}
+	}
+}
+
+// spree makes an account visit and like so many others in its first minutes.
+func (d *deployment) spree(actor uuid.UUID, targets int) {
+	d.Helper()
+	joined := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	var evs []events.Event
+	for i := range 2 * targets {
+		e := events.Event{
+			ID: uuid.New(), Type: events.ProfileVisited, Stream: actor, OccurredAt: joined.Add(time.Duration(i) * time.Second),
+			Data: events.Activity{Target: uuid.UUID{7, byte(i % targets)}, JoinedAt: joined, Trusted: true}.AppendJSON(nil),
+		}
+		if i >= targets {
+			e.Type = events.ProfileLiked
+		}
+		evs = append(evs, e)
+	}
+	if _, err := d.activity.Append(d.ctx, evs...); err != nil {
+		d.Fatal(err)
+	}
+}
+
+type flagged struct {
+	ID    uuid.UUID
+	User  uuid.UUID
+	State string
+	Count int `json:"evidence_count"`
+}
+
+func (d *deployment) ask(method, url, body string, into any) (status int) {
+	d.Helper()
+	bearer, err := d.signer.Sign(token.Claims{
+		Subject: uuid.New(), Session: uuid.New(), Roles: []string{token.RoleModerator},
+		IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Hour),
+	})
+	if err != nil {
+		d.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(d.ctx, method, url, strings.NewReader(body))
+	if err != nil {
+		d.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+bearer)
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		d.Fatal(err)
+	}
+	defer res.Body.Close()
+	data, err := io.ReadAll(res.Body)
+	if err != nil {
+		d.Fatal(err)
+	}
+	if res.StatusCode < 300 {
+		if err := json.Unmarshal(data, into); err != nil {
+			d.Fatalf("%s: %v", data, err)
+		}
+	}
+	return res.StatusCode
+}
+
+// waitForFlag waits until an actor is flagged.
+func (d *deployment) waitForFlag(base string, actor uuid.UUID) flagged {
+	d.Helper()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for {
+		var page struct{ Items []flagged }
+		if d.ask("GET", base+"/v1/moderation/flags?user="+actor.String(), "", &page); len(page.Items) > 0 {
+			return page.Items[0]
+		}
+		select {
+		case <-look.C:
+		case <-d.ctx.Done():
+			d.Fatal("the actor was not flagged")
+		}
+	}
+}
+
+func TestTheServiceOnRealServicesAcrossARestart(t *testing.T) {
+	d := newDeployment(t)
+	first, second := uuid.New(), uuid.New()
+	d.spree(first, 100)
+	d.spree(uuid.New(), 99)
+	base, stop := d.start()
+	before := d.waitForFlag(base, first)
+	if before.State != "open" || before.Count != 200 {
+		t.Errorf("%+v", before)
+	}
+	var decided flagged
+	if status := d.ask("POST", base+"/v1/moderation/flags/"+before.ID.String()+"/decision", `{"decision":"confirm"}`, &decided); status != 200 || decided.State != "confirmed" {
+		t.Errorf("%d %+v", status, decided)
+	}
+	stop()
+
+	d.spree(second, 100) // while it is away
+	base, stop = d.start()
+	if after := d.waitForFlag(base, first); after.ID != before.ID || after.State != "confirmed" {
+		t.Errorf("%+v, before the restart %+v", after, before)
+	}
+	d.waitForFlag(base, second)
+	var page struct{ Items []flagged }
+	d.ask("GET", base+"/v1/moderation/flags", "", &page)
+	if len(page.Items) != 2 {
+		t.Errorf("%d flags, want 2", len(page.Items))
+	}
+	stop()
+}
+
+func TestFlagsOfTheCommandLine(t *testing.T) {
+	var none flags
+	err := none.Validate()
+	for _, variable := range []string{"MEET5_MONGO", "MEET5_AMQP", "MEET5_JWKS_URL"} {
+		if err == nil || !strings.Contains(err.Error(), variable) {
+			t.Errorf("%v does not name %s", err, variable)
+		}
+	}
+	for want, f := range map[string]flags{
+		"http://a:1/.well-known/jwks.json": {UserURL: "http://a:1/, http://b:2"},
+		"https://id.example/keys":          {UserURL: "http://a:1", JWKSURL: "https://id.example/keys"},
+	} {
+		if got := f.jwks(); got != want {
+			t.Errorf("%+v: %s, want %s", f, got, want)
+		}
+	}
+}

@@ -1,0 +1,140 @@
+package engine_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/engine"
+	"github.com/meet5/backend/fraud/rule"
+)
+
+func pairs(threshold int, window time.Duration) rule.Rule {
+	return rule.Rule{
+		ID: "pairs", Title: "t", Key: rule.KeyActor, Events: []rule.Kind{rule.Visit, rule.Like}, Aggregate: rule.PairedDistinct,
+		Reading: rule.Both, Window: rule.Window{Sliding: rule.Duration(window)}, Threshold: threshold, Effect: rule.Flag, Mode: rule.Live,
+	}
+}
+
+// feed makes the n-th event of one actor, a second after the one before.
+func feed(n int, eventType string, target int) *events.Recorded {
+	at := start.Add(time.Duration(n) * time.Second)
+	return &events.Recorded{
+		Event: events.Event{
+			ID: numbered(3, n), Type: eventType, Stream: uuid.UUID{1}, OccurredAt: at,
+			Data: events.Activity{Target: numbered(2, target), JoinedAt: start.AddDate(-1, 0, 0)}.AppendJSON(nil),
+		},
+		Position:   events.Position{Partition: 5, Sequence: uint64(n)}, //nolint:gosec // positive
+		RecordedAt: at,
+	}
+}
+
+func TestBothIsExactUpToSixtyFourTimesTheThresholdAndThenForgetsTheOldest(t *testing.T) {
+	for _, c := range []struct{ visited, forgotten, hits int }{{128, 0, 1}, {129, 1, 0}, {200, 72, 0}} {
+		g := newEngine(t, pairs(2, time.Hour))
+		n := 0
+		next := func(eventType string, target int) []engine.Hit {
+			n++
+			return g.Process(feed(n, eventType, target), nil)
+		}
+		for i := range c.visited {
+			next(events.ProfileVisited, i)
+		}
+		// The two that were visited first are liked last.
+		hits := len(next(events.ProfileLiked, 0)) + len(next(events.ProfileLiked, 1))
+		if hits != c.hits || g.Stats().Forgotten != uint64(c.forgotten) { //nolint:gosec // positive
+			t.Errorf("%d visited: %d hits and %d forgotten, want %d and %d", c.visited, hits, g.Stats().Forgotten, c.hits, c.forgotten)
+		}
+	}
+}
+
+func TestAHitOnMoreEventsThanAFlagHoldsShowsTheLatest(t *testing.T) {
+	r := pairs(1, 24*time.Hour)
+	r.Aggregate, r.Reading, r.Threshold = rule.Count, "", engine.MaxEvidence+500
+	g := newEngine(t, r)
+	var hits []engine.Hit
+	var all []events.Recorded
+	for n := 1; len(hits) == 0; n++ {
+		e := feed(n, events.ProfileLiked, n)
+		hits = g.Process(e, hits)
+		all = append(all, *e)
+	}
+	h := hits[0]
+	if len(h.Evidence) != r.Threshold || !slices.IsSorted(h.Evidence) || h.Observed != r.Threshold {
+		t.Fatalf("%d events of evidence, observed %d, want %d", len(h.Evidence), h.Observed, r.Threshold)
+	}
+	e, err := h.Flag(all[500:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Validate(); err != nil {
+		t.Errorf("the flag does not fit into a log: %v", err)
+	}
+	f, err := events.Unmarshal[events.Flag](events.Recorded{Event: e})
+	if err != nil || len(f.Evidence) != engine.MaxEvidence || f.Evidence[len(f.Evidence)-1].EventID != all[len(all)-1].ID {
+		t.Errorf("%d events in the flag (%v)", len(f.Evidence), err)
+	}
+	if _, err := h.Flag(all[:engine.MaxEvidence]); err == nil {
+		t.Error("it takes other events for evidence")
+	}
+	if _, err := h.Flag(all); err == nil {
+		t.Error("it takes too many events for evidence")
+	}
+}
+
+func TestAnOldAccountCostsARuleOnYoungOnesNothing(t *testing.T) {
+	r := pairs(3, time.Hour)
+	r.Window = rule.Window{SinceAccountCreation: rule.Duration(time.Hour)}
+	g := newEngine(t, r)
+	n := 0
+	allocated := testing.AllocsPerRun(1000, func() {
+		n++
+		e := feed(n, events.ProfileVisited, n)
+		if hits := g.Process(e, nil); hits != nil {
+			t.Fatal(hits)
+		}
+	})
+	made := testing.AllocsPerRun(1000, func() {
+		n++
+		feed(n, events.ProfileVisited, n)
+	})
+	if allocated > made {
+		t.Errorf("%.0f allocations an event, of which the test makes %.0f", allocated, made)
+	}
+}
+
+func TestWhatTheEngineSkipsIsCounted(t *testing.T) {
+	g := newEngine(t, pairs(3, time.Hour))
+	broken := feed(2, events.ProfileLiked, 1)
+	broken.Data = []byte(`{"target":7}`)
+	late := feed(5, events.ProfileLiked, 2)
+	late.RecordedAt = start
+	for _, e := range []*events.Recorded{
+		feed(1, events.ProfileLiked, 1), broken, feed(3, events.ActorHidden, 1), feed(3, events.ProfileLiked, 1),
+		feed(4, "activity.poked.v1", 1), late,
+	} {
+		g.Process(e, nil)
+	}
+	want := engine.Stats{Events: 5, Activities: 3, Unreadable: 1, Backwards: 1, Keys: 1}
+	if g.Stats() != want || g.Last() != 5 {
+		t.Errorf("%+v at %d, want %+v", g.Stats(), g.Last(), want)
+	}
+}
+
+func TestRulesThatCannotRunTogetherAreRefused(t *testing.T) {
+	good := pairs(3, time.Hour)
+	if _, err := engine.New([]rule.Rule{good, good}); err == nil || !strings.Contains(err.Error(), "another rule has this id") {
+		t.Errorf("one id twice: %v", err)
+	}
+	bad := good
+	bad.Threshold = 0
+	_, err := engine.New([]rule.Rule{bad})
+	if faults, ok := errors.AsType[rule.Faults](err); !ok || faults[0].Field != "threshold" {
+		t.Errorf("an invalid rule: %v", err)
+	}
+}

@@ -1,0 +1,115 @@
+package flag
+
+import (
+	"errors"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+)
+
+// Record is a flag with everything that is known of it.
+type Record struct {
+	Flag
+	Evidence []events.Evidence
+	History  []Entry
+	Notes    []Note
+}
+
+// Entry is one thing that happened to a flag.
+type Entry struct {
+	At time.Time
+	// Type is the event's type without domain and version: raised, confirmed,
+	// dismissed, escalated, appealed, upheld, overturned, assigned, noted.
+	Type string
+	// By is who did it; uuid.Nil if a rule did.
+	By   uuid.UUID
+	Note string
+	// Assignee is set on an entry of type assigned, unless the flag was given
+	// back.
+	Assignee uuid.UUID
+}
+
+// Note is a moderator's note.
+type Note struct {
+	At   time.Time
+	By   uuid.UUID
+	Text string
+}
+
+// ErrUnknown says that there is no such flag.
+var ErrUnknown = errors.New("no such flag")
+
+// Read folds a flag's stream. It is ErrUnknown if the stream is empty or another
+// thing's.
+func Read(stream []events.Recorded) (Record, error) {
+	var r Record
+	if len(stream) == 0 || stream[0].Type != events.FlagRaised {
+		return r, ErrUnknown
+	}
+	for _, e := range stream {
+		if err := r.Apply(e); err != nil {
+			return Record{}, err
+		}
+		if err := r.note(e); err != nil {
+			return Record{}, err
+		}
+	}
+	return r, nil
+}
+
+// note adds to the record what the summary leaves out.
+func (r *Record) note(e events.Recorded) error {
+	entry := Entry{At: e.OccurredAt, Type: shortType(e.Type)}
+	switch e.Type {
+	case events.FlagRaised:
+		f, err := events.Unmarshal[events.Flag](e)
+		if err != nil {
+			return err
+		}
+		r.Evidence = f.Evidence
+	case events.FlagAppealed:
+		a, err := events.Unmarshal[events.Appeal](e)
+		if err != nil {
+			return err
+		}
+		entry.By, entry.Note = a.User, a.Text
+	case events.FlagAssigned:
+		a, err := events.Unmarshal[events.Assignment](e)
+		if err != nil {
+			return err
+		}
+		entry.By = a.By
+		if a.Assignee != nil {
+			entry.Assignee = *a.Assignee
+		}
+	case events.FlagNoted:
+		n, err := events.Unmarshal[events.Note](e)
+		if err != nil {
+			return err
+		}
+		entry.By, entry.Note = n.By, n.Text
+		r.Notes = append(r.Notes, Note{At: e.OccurredAt, By: n.By, Text: n.Text})
+	default:
+		d, err := events.Unmarshal[events.Decision](e)
+		if err != nil {
+			return err
+		}
+		entry.By, entry.Note = d.By, d.Note
+	}
+	r.History = append(r.History, entry)
+	return nil
+}
+
+// typePrefix begins the type of every event that is about a flag, also of those
+// that a later build adds.
+const typePrefix = "fraud.flag_"
+
+// shortType makes "confirmed" of "fraud.flag_confirmed.v1".
+func shortType(eventType string) string {
+	s := strings.TrimPrefix(eventType, typePrefix)
+	s, _, _ = strings.Cut(s, ".")
+	return s
+}

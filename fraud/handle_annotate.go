@@ -1,0 +1,36 @@
+package fraud
+
+import (
+	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/web"
+)
+
+type noteBody struct {
+	Text string `json:"text"`
+}
+
+// annotate is POST /v1/moderation/flags/{id}/notes.
+func (s *Service) annotate(c echo.Context) error {
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	var body noteBody
+	if err := web.Bind(c, &body); err != nil {
+		return err
+	}
+	if faults := checkText(nil, "text", body.Text, 1); len(faults) > 0 {
+		return problem.Invalid(faults...)
+	}
+	r, err := s.change(c.Request().Context(), id, func(r flag.Record) (events.Event, error) {
+		return r.Annotate(caller(c), body.Text, s.deps.Clock())
+	})
+	if err != nil {
+		return err
+	}
+	return answerWithFlag(c, r)
+}

@@ -1,0 +1,317 @@
+package fraud_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/log/boltlog"
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud"
+	"github.com/meet5/backend/fraud/rule"
+	"github.com/meet5/backend/fraud/side/boltside"
+	"github.com/meet5/backend/service/token"
+)
+
+// waitLimit ends a test whose condition never comes true.
+const waitLimit = 30 * time.Second
+
+var start = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
+
+// clock is a clock that stands still until it is told otherwise.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Set(t time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = t
+}
+
+// world is real logs and side data in files, on which services can be started.
+type world struct {
+	testing.TB
+	clock    *clock
+	db       *boltlog.DB
+	activity *log.Log
+	fraud    *log.Log
+	side     *boltside.DB
+	signer   *token.Signer
+}
+
+func newWorld(t testing.TB) *world {
+	t.Helper()
+	w := &world{TB: t, clock: &clock{now: start}}
+	dir := t.TempDir()
+	var err error
+	if w.db, err = boltlog.Open(filepath.Join(dir, "log.db")); err != nil {
+		t.Fatal(err)
+	}
+	if w.side, err = boltside.Open(filepath.Join(dir, "fraud.db")); err != nil {
+		t.Fatal(err)
+	}
+	w.activity = w.openLog(events.ActivityLog, events.ActivityPartitions)
+	w.fraud = w.openLog(events.FraudLog, events.FraudPartitions)
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.signer, err = token.NewSigner(key); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := w.db.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := w.side.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return w
+}
+
+func (w *world) openLog(name string, partitions int) *log.Log {
+	w.Helper()
+	store, err := w.db.Log(name, partitions)
+	if err != nil {
+		w.Fatal(err)
+	}
+	l := log.New(store, log.Options{Clock: w.clock.Now})
+	w.Cleanup(l.Close)
+	return l
+}
+
+// running is a service that runs.
+type running struct {
+	*world
+	service *fraud.Service
+	stop    func()
+}
+
+// run starts a service with these rules, those of the rule book if there are
+// none.
+func (w *world) run(rules ...rule.Rule) *running {
+	w.Helper()
+	return w.runOn(w.fraud, w.side, rules...)
+}
+
+func (w *world) runOn(l *log.Log, checkpoints subscription.Checkpoints, rules ...rule.Rule) *running {
+	w.Helper()
+	s, err := fraud.New(fraud.Config{Rules: rules}, fraud.Deps{
+		Log: l, Activity: w.activity, Checkpoints: checkpoints, Clock: w.clock.Now,
+		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
+		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	})
+	if err != nil {
+		w.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	r := &running{world: w, service: s}
+	r.stop = sync.OnceFunc(func() {
+		cancel()
+		if err := <-done; err != nil {
+			w.Errorf("run: %v", err)
+		}
+	})
+	w.Cleanup(r.stop)
+	r.catchUp()
+	return r
+}
+
+// catchUp waits until everything in the logs has been worked through.
+func (r *running) catchUp() {
+	r.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
+	defer cancel()
+	if err := r.service.CatchUp(ctx); err != nil {
+		r.Fatal(err)
+	}
+}
+
+// act is what one user does to another.
+type act struct {
+	actor  uuid.UUID
+	joined time.Time
+	kind   rule.Kind
+	target uuid.UUID
+	at     time.Time
+	member bool // posted by a member: it is judged by the log's clock
+}
+
+func (a act) event() events.Event {
+	return events.Event{
+		ID: uuid.New(), Type: a.kind.EventType(), Stream: a.actor, OccurredAt: a.at,
+		Data: events.Activity{Target: a.target, JoinedAt: a.joined, Trusted: !a.member}.AppendJSON(nil),
+	}
+}
+
+// post appends what a trusted source says happened, all of one actor.
+func (w *world) post(acts ...act) {
+	w.Helper()
+	evs := make([]events.Event, len(acts))
+	for i, a := range acts {
+		evs[i] = a.event()
+	}
+	if _, err := w.activity.Append(w.Context(), evs...); err != nil {
+		w.Fatal(err)
+	}
+}
+
+// spree is an account that visits and then likes so many others, evenly spread
+// from its first second to a moment after joining.
+func spree(actor uuid.UUID, joined time.Time, targets int, last time.Duration) (acts []act) {
+	n := 2 * targets
+	for i := range n {
+		a := act{actor: actor, joined: joined, kind: rule.Visit, target: person(i % targets)}
+		if i >= targets {
+			a.kind = rule.Like
+		}
+		a.at = joined.Add(time.Second + time.Duration(i)*(last-time.Second)/time.Duration(n-1))
+		acts = append(acts, a)
+	}
+	return acts
+}
+
+// person is somebody to visit.
+func person(n int) uuid.UUID { return uuid.NewSHA1(uuid.UUID{7}, []byte{byte(n), byte(n >> 8)}) }
+
+// user makes the n-th account that does something.
+func user(n int) uuid.UUID { return uuid.NewSHA1(uuid.UUID{8}, []byte{byte(n), byte(n >> 8)}) }
+
+// answer is what a request came back with.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+// into reads the answer's JSON.
+func (a answer) into(t testing.TB, v any) {
+	t.Helper()
+	if err := json.Unmarshal(a.body, v); err != nil {
+		t.Fatalf("%s: %v", a.body, err)
+	}
+}
+
+// ask sends a request as a user with roles. body is JSON, none if empty.
+func (r *running) ask(method, path, body string, as uuid.UUID, roles ...string) answer {
+	r.Helper()
+	return r.askWith(method, path, body, nil, as, roles...)
+}
+
+func (r *running) askWith(method, path, body string, header map[string]string, as uuid.UUID, roles ...string) answer {
+	r.Helper()
+	raw, err := r.signer.Sign(token.Claims{
+		Subject: as, Session: uuid.New(), Roles: roles,
+		IssuedAt: r.clock.Now(), ExpiresAt: r.clock.Now().Add(time.Hour),
+	})
+	if err != nil {
+		r.Fatal(err)
+	}
+	var reader io.Reader
+	if body != "" {
+		reader = strings.NewReader(body)
+	}
+	req := httptest.NewRequestWithContext(r.Context(), method, path, reader)
+	req.Header.Set("Authorization", "Bearer "+raw)
+	req.Header.Set("Content-Type", "application/json")
+	for name, value := range header {
+		req.Header.Set(name, value)
+	}
+	rec := httptest.NewRecorder()
+	r.service.Handler().ServeHTTP(rec, req)
+	return answer{rec.Code, rec.Header(), bytes.Clone(rec.Body.Bytes())}
+}
+
+var moderator = uuid.UUID{0x0d, 1}
+
+// flagged is a flag in an answer.
+type flagged struct {
+	ID            uuid.UUID  `json:"id"`
+	User          uuid.UUID  `json:"user"`
+	Rule          string     `json:"rule"`
+	RuleVersion   string     `json:"rule_version"`
+	State         string     `json:"state"`
+	Escalated     bool       `json:"escalated"`
+	Score         int        `json:"score"`
+	Observed      float64    `json:"observed"`
+	Threshold     float64    `json:"threshold"`
+	RaisedAt      string     `json:"raised_at"`
+	EvidenceCount int        `json:"evidence_count"`
+	Assignee      *uuid.UUID `json:"assignee"`
+	Evidence      []struct {
+		EventID    uuid.UUID `json:"event_id"`
+		Type       string    `json:"type"`
+		Target     uuid.UUID `json:"target"`
+		OccurredAt string    `json:"occurred_at"`
+	} `json:"evidence"`
+	History []struct {
+		At, Type, Note string
+		By, Assignee   *uuid.UUID
+	} `json:"history"`
+	Notes []struct{ At, Text string } `json:"notes"`
+}
+
+// flags lists the flags that a query finds, and where the next page begins.
+func (r *running) flags(query string) (items []flagged, next string) {
+	r.Helper()
+	a := r.ask("GET", "/v1/moderation/flags"+query, "", moderator, "moderator")
+	if a.status != http.StatusOK {
+		r.Fatalf("list flags %s: %d %s", query, a.status, a.body)
+	}
+	var page struct {
+		Items []flagged
+		Next  string
+	}
+	a.into(r, &page)
+	return page.Items, page.Next
+}
+
+func (r *running) flag(id uuid.UUID) flagged {
+	r.Helper()
+	a := r.ask("GET", "/v1/moderation/flags/"+id.String(), "", moderator, "moderator")
+	if a.status != http.StatusOK {
+		r.Fatalf("show flag: %d %s", a.status, a.body)
+	}
+	var f flagged
+	a.into(r, &f)
+	return f
+}
+
+// fraudEvents reads a fraud log's events of a type.
+func (w *world) fraudEvents(l *log.Log, eventType string) (out []events.Recorded) {
+	w.Helper()
+	for e, err := range log.Events(w.Context(), l, 0, 0) {
+		if err != nil {
+			w.Fatal(err)
+		}
+		if e.Type == eventType {
+			out = append(out, e)
+		}
+	}
+	return out
+}

@@ -1,0 +1,188 @@
+// Package fraud is the fraud service: it runs rules over the activity log, raises
+// flags, and lets moderators decide on them.
+//
+// It promises that
+//   - a flag names the very events that raised it, and follows from them and the
+//     rule alone: a restart, another instance or a backtest comes to the same
+//     flag, byte for byte, and it is raised once however many of them do;
+//   - of one user and rule one flag stands at a time. While it does, and for
+//     flag.Snooze after a dismissal, further hits raise nothing;
+//   - flags are read at the moment of the question, from the fraud log: a
+//     decision that was answered is in every later answer;
+//   - of two moderators who decide on one flag at once, one does, and the other
+//     gets a 409.
+//
+// Each instance works through the activity log from its beginning at every start,
+// to fill the rules' windows. What it finds up to where flags have been raised
+// before (the checkpoint) only counts; what comes after raises flags.
+//
+// The mechanism is in engine, what a rule may say in rule, the rules that ship in
+// rulebook, and a flag's life in flag. Internal routes, under /internal, are for
+// other services: no gateway may route to them from outside.
+package fraud
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/service/health"
+	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/run"
+	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/web"
+)
+
+// Service is the fraud service. Its handler serves before, while and after Run;
+// what it needs of the logs it knows only while Run runs.
+type Service struct {
+	cfg     Config
+	deps    Deps
+	board   *flag.Board
+	rules   *ruleRegister
+	raiser  *raiser
+	metrics *figures
+
+	own      *subscription.Subscription // of the fraud log
+	activity *subscription.Subscription
+	handler  http.Handler
+}
+
+// New makes the service. It does no I/O; an error is a fault of cfg or deps.
+func New(cfg Config, deps Deps) (*Service, error) {
+	if err := errors.Join(cfg.complete(), deps.complete()); err != nil {
+		return nil, fmt.Errorf("fraud service: %w", err)
+	}
+	s := &Service{
+		cfg: cfg, deps: deps,
+		board: flag.NewBoard(), rules: newRuleRegister(), metrics: newFigures(deps.Metrics),
+	}
+	s.raiser = &raiser{
+		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Checkpoints, clock: deps.Clock,
+		logger: deps.Logger, board: s.board, catchUp: s.catchUp, figures: s.metrics,
+	}
+	var err error
+	if s.own, err = s.subscribe(deps.Log, s.fold); err == nil {
+		s.activity, err = s.subscribe(deps.Activity, s.raiser.handle)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("fraud service: %w", err)
+	}
+	s.handler = s.routes()
+	return s, nil
+}
+
+// subscribe follows a log for this instance alone, from its beginning.
+func (s *Service) subscribe(r log.Reader, handle subscription.Handler) (*subscription.Subscription, error) {
+	cfg := subscription.Config{Log: r, Group: "", Handler: handle, Logger: s.deps.Logger, Clock: s.deps.Clock}
+	if s.deps.Follow != nil {
+		var err error
+		if cfg.Bus, err = s.deps.Follow(""); err != nil {
+			return nil, fmt.Errorf("follow log %s: %w", r.Name(), err)
+		}
+	}
+	return subscription.New(cfg), nil
+}
+
+// fold takes in events of the fraud log.
+func (s *Service) fold(ctx context.Context, b subscription.Batch) error {
+	for _, e := range b.Events {
+		if err := errors.Join(s.board.Apply(e), s.rules.apply(e)); err != nil {
+			// It will not get better, and what stands behind it must not wait.
+			s.deps.Logger.ErrorContext(ctx, "skipped an event that cannot be read", "event", e.ID, "sequence", e.Sequence, "error", err)
+		}
+	}
+	return nil
+}
+
+func (s *Service) routes() http.Handler {
+	o := web.Options{Service: "fraud", Logger: s.deps.Logger, TrustedProxies: s.cfg.TrustedProxies}
+	if s.deps.Metrics != nil {
+		o.Metrics = s.deps.Metrics
+	}
+	e := web.New(o)
+	moderator := token.Require(s.deps.Verifier, token.RoleModerator)
+	e.GET("/v1/moderation/flags", s.listFlags, moderator)
+	e.POST("/v1/moderation/flags/next", s.takeNext, moderator)
+	e.GET("/v1/moderation/flags/:id", s.showFlag, moderator)
+	e.POST("/v1/moderation/flags/:id/decision", s.decide, moderator)
+	e.POST("/v1/moderation/flags/:id/assignee", s.assign, moderator)
+	e.POST("/v1/moderation/flags/:id/notes", s.annotate, moderator)
+	e.GET("/v1/moderation/rules", s.listRules, moderator)
+	e.GET("/v1/moderation/rules/:id", s.showRule, moderator)
+	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
+	e.GET("/internal/users/:id/flags", s.listFlagsOfUser, moderator)
+
+	checks := health.New(s.deps.Logger)
+	s.AddChecks(checks)
+	checks.Mount(e)
+	if s.deps.Metrics != nil {
+		e.GET("/metrics", echo.WrapHandler(metrics.Handler(s.deps.Metrics)))
+	}
+	return e
+}
+
+// Handler serves the service's routes, and its health and metrics.
+func (s *Service) Handler() http.Handler { return s.handler }
+
+// Run follows the logs until ctx ends and what is in progress has been worked
+// through. Nothing else ends it.
+func (s *Service) Run(ctx context.Context) error {
+	return run.Group(ctx, s.own.Run, func(ctx context.Context) error {
+		if err := s.prepare(ctx); err != nil {
+			return err
+		}
+		err := s.activity.Run(ctx)
+		return errors.Join(err, s.raiser.finish(context.WithoutCancel(ctx)))
+	})
+}
+
+// CatchUp returns once flags are raised for everything that was in the activity
+// log when it was called, and are in the answers; or with ctx's error.
+func (s *Service) CatchUp(ctx context.Context) error {
+	if err := s.activity.CatchUp(ctx); err != nil {
+		return err
+	}
+	return s.own.CatchUp(ctx)
+}
+
+// catchUp brings the board up to the fraud log's end.
+func (s *Service) catchUp(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
+	defer cancel()
+	if err := s.own.CatchUp(ctx); err != nil {
+		return fmt.Errorf("%w: %w", problem.Unavailable("the flags cannot be read right now", retryAfter), err)
+	}
+	return nil
+}
+
+// AddChecks adds what the service needs to be ready: both logs answer, and the
+// fraud log has been worked through to its end.
+func (s *Service) AddChecks(r *health.Registry) {
+	r.Add("fraud-log", func(ctx context.Context) (any, error) {
+		return shown(s.own.Status()), s.catchUp(ctx)
+	})
+	r.Add("fraud-rules", func(ctx context.Context) (any, error) {
+		status := shown(s.activity.Status())
+		if !s.raiser.ready.Load() {
+			return status, errors.New("the rules are not loaded yet")
+		}
+		_, err := s.deps.Activity.Head(ctx, 0)
+		return status, err
+	})
+}
+
+// shown leaves out of a status what went wrong: it may name hosts.
+func shown(list []subscription.Status) []subscription.Status {
+	for i := range list {
+		list[i].LastFail = ""
+	}
+	return list
+}

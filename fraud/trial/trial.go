@@ -1,0 +1,120 @@
+// Package trial runs the cases that a rule carries, through the very engine that
+// runs it live.
+package trial
+
+import (
+	"cmp"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/engine"
+	"github.com/meet5/backend/fraud/rule"
+)
+
+// Result is what came of one case.
+type Result struct {
+	Case string `json:"case"`
+	// Want and Got are when the rule should have fired and when it did, counted
+	// from the history's beginning.
+	Want []rule.Duration `json:"want"`
+	Got  []rule.Duration `json:"got"`
+}
+
+// Passed says whether the rule did as the case expects.
+func (r Result) Passed() bool { return slices.Equal(r.Want, r.Got) }
+
+// String is the result in a line.
+func (r Result) String() string {
+	if r.Passed() {
+		return "ok    " + r.Case
+	}
+	return fmt.Sprintf("FAIL  %s: %s, expected it %s", r.Case, times("fired", r.Got), times("to fire", r.Want))
+}
+
+func times(verb string, at []rule.Duration) string {
+	if len(at) == 0 {
+		return verb + " never"
+	}
+	s := make([]string, len(at))
+	for i := range at {
+		s[i] = at[i].String()
+	}
+	return verb + " at " + strings.Join(s, ", ")
+}
+
+// Run runs the rule's cases in their order. It fails if the rule is not valid.
+// The rule's mode does not matter.
+func Run(r rule.Rule) ([]Result, error) {
+	results := make([]Result, len(r.Cases))
+	for i, c := range r.Cases {
+		g, err := engine.New([]rule.Rule{r})
+		if err != nil {
+			return nil, err
+		}
+		results[i] = Result{Case: c.Name, Want: c.Expect.FiresAt, Got: run(g, c)}
+	}
+	return results, nil
+}
+
+// begin is when every history begins. No rule can tell.
+var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func run(g *engine.Engine, c rule.Case) (fired []rule.Duration) {
+	var hits []engine.Hit
+	for i, e := range happenings(c) {
+		recorded := e.record(uint64(i+1), begin.Add(-time.Duration(c.AccountAge))) //nolint:gosec // an index
+		hits = g.Process(&recorded, hits)
+	}
+	for _, h := range hits {
+		fired = append(fired, rule.Duration(h.At.Sub(begin)))
+	}
+	return fired
+}
+
+// happening is one event of a history.
+type happening struct {
+	at     time.Duration
+	kind   rule.Kind
+	target int
+}
+
+// happenings are the events of all steps by time; at one time, those of an
+// earlier step come first.
+func happenings(c rule.Case) (all []happening) {
+	for _, s := range c.History {
+		for i := range s.Times {
+			all = append(all, happening{
+				at:     time.Duration(s.At) + time.Duration(i)*time.Duration(s.Every),
+				kind:   s.Type,
+				target: s.First + i%s.Targets,
+			})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
+	return all
+}
+
+func (h happening) record(sequence uint64, joined time.Time) events.Recorded {
+	at := begin.Add(h.at)
+	return events.Recorded{
+		Event: events.Event{
+			ID: numbered('e', sequence), Type: h.kind.EventType(), Stream: numbered('a', 1), OccurredAt: at,
+			Data: events.Activity{Target: numbered('t', uint64(h.target)), JoinedAt: joined}.AppendJSON(nil), //nolint:gosec // positive
+		},
+		Position:   events.Position{Sequence: sequence},
+		RecordedAt: at,
+	}
+}
+
+// numbered is a UUID that stands for the n-th of a sort.
+func numbered(sort byte, n uint64) (id uuid.UUID) {
+	id[0] = sort
+	binary.BigEndian.PutUint64(id[8:], n)
+	return id
+}
