@@ -1,0 +1,209 @@
+package storetest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/meet5/backend/projections/memstore"
+	"github.com/meet5/backend/projections/views"
+)
+
+// Bounds of what Property draws: small, so that events meet.
+const (
+	maxUsers      = 6
+	maxPartitions = 4
+	maxEvents     = 80
+	maxSteps      = 12
+	maxBatch      = 15
+	maxBack       = 10
+	maxExchanges  = 12
+	maxMinutes    = 20
+)
+
+// Property draws histories and delivers each as badly as a subscription may:
+// batches repeated and cut anew, calls that die in the middle, and in every
+// partition two workers at once, each of whom starts wherever all before is known
+// to be applied, and stands still at any exchange while others go on. In the end the store must say what a memory store says that was
+// told each event once, and what the rules say word by word.
+func Property(t *testing.T, s Subject) {
+	t.Helper()
+	rapid.Check(t, func(t *rapid.T) {
+		users := people(rapid.IntRange(2, maxUsers).Draw(t, "users"))
+		h := drawHistory(t, users)
+		plans := make([]plan, len(h))
+		for p := range h {
+			plans[p] = drawPlan(t, s.Before != nil)
+		}
+		schedule := newSchedule(rapid.Uint64().Draw(t, "schedule"))
+		limit := rapid.IntRange(1, 4).Draw(t, "limit")
+
+		store := s.Open()
+		if err := deliver(t.Context(), store, s, h, plans, schedule); err != nil {
+			t.Fatal(err)
+		}
+		got, err := look(t.Context(), store, users, limit)
+		if err != nil {
+			t.Fatal(err)
+		}
+		oracle, err := tellOnce(t.Context(), h, users)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(paint(h, users), oracle, emptyIsNil); diff != "" {
+			t.Fatalf("the memory store that was told each event once: -rules +store\n%s", diff)
+		}
+		if diff := cmp.Diff(oracle, got, emptyIsNil); diff != "" {
+			t.Fatalf("the store under test: -oracle +store\n%s", diff)
+		}
+	})
+}
+
+func tellOnce(ctx context.Context, h history, users []uuid.UUID) (picture, error) {
+	oracle := memstore.New()
+	for p := range h {
+		if len(h[p]) == 0 {
+			continue
+		}
+		if err := h.apply(ctx, oracle, p, 0, len(h[p])); err != nil {
+			return nil, err
+		}
+	}
+	return look(ctx, oracle, users, whole)
+}
+
+func drawHistory(t *rapid.T, users []uuid.UUID) history {
+	h := make(history, rapid.IntRange(1, maxPartitions).Draw(t, "partitions"))
+	person := rapid.IntRange(0, len(users)-1)
+	kind := rapid.SampledFrom([]views.Kind{
+		views.Visited, views.Visited, views.Visited,
+		views.Liked, views.Liked, views.Liked, views.Withdrawn,
+		views.Hidden, views.Restored,
+	})
+	for range rapid.IntRange(0, maxEvents).Draw(t, "events") {
+		actor := person.Draw(t, "actor")
+		h.add(actor%len(h), kind.Draw(t, "kind"), users[actor], users[person.Draw(t, "target")],
+			minute(rapid.IntRange(0, maxMinutes).Draw(t, "minute")))
+	}
+	return h
+}
+
+// plan is what the two workers of a partition do.
+type plan [2][]step
+
+// step is one batch of a worker.
+type step struct {
+	back     int // starts so many events before what is known to be applied
+	length   int
+	breaksAt int // dies at its n-th exchange with the server; 0 if it lives
+}
+
+func drawPlan(t *rapid.T, breaks bool) (p plan) {
+	for w := range p {
+		for range rapid.IntRange(0, maxSteps).Draw(t, "steps") {
+			s := step{
+				back:   rapid.IntRange(0, maxBack).Draw(t, "back"),
+				length: rapid.IntRange(1, maxBatch).Draw(t, "length"),
+			}
+			if breaks && rapid.Bool().Draw(t, "breaks") {
+				s.breaksAt = rapid.IntRange(1, maxExchanges).Draw(t, "breaks at")
+			}
+			p[w] = append(p[w], s)
+		}
+	}
+	return p
+}
+
+// deliver has all workers follow their plans at once, and then brings in what they
+// have left.
+func deliver(ctx context.Context, store views.Store, s Subject, h history, plans []plan, turns *schedule) error {
+	parts := make([]*partition, len(h))
+	var all sync.WaitGroup
+	for i := range h {
+		p := &partition{history: h, number: i, store: store, subject: s, schedule: turns}
+		parts[i] = p
+		for _, steps := range plans[i] {
+			w := turns.worker()
+			turns.begin() // before any starts, so that all do
+			all.Go(func() {
+				defer turns.end()
+				for _, st := range steps {
+					p.step(ctx, w, st)
+				}
+			})
+		}
+	}
+	all.Wait()
+	errs := make([]error, len(h))
+	for i, p := range parts {
+		errs[i] = p.finish(ctx)
+	}
+	return errors.Join(errs...)
+}
+
+// partition is delivered by two workers.
+type partition struct {
+	history  history
+	number   int
+	store    views.Store
+	subject  Subject
+	schedule *schedule
+
+	mu      sync.Mutex
+	applied int // so many events are known to be applied
+}
+
+// step applies a batch. If the call fails, some of it may be in the store, and the
+// worker goes on as one that has come after it.
+func (p *partition) step(ctx context.Context, w *worker, s step) {
+	p.mu.Lock()
+	from := max(0, p.applied-s.back)
+	p.mu.Unlock()
+	to := min(from+s.length, len(p.history[p.number]))
+	if from == to {
+		return
+	}
+	if p.subject.Before != nil {
+		var die context.CancelFunc
+		ctx, die = context.WithCancel(ctx)
+		defer die()
+		var exchanges atomic.Int64
+		ctx = p.subject.Before(ctx, func() {
+			p.schedule.wait(w)
+			if exchanges.Add(1) == int64(s.breaksAt) {
+				die()
+			}
+		})
+	}
+	if p.history.apply(ctx, p.store, p.number, from, to) != nil {
+		return
+	}
+	p.mu.Lock()
+	p.applied = max(p.applied, to)
+	p.mu.Unlock()
+}
+
+// attempts is how often a batch may fail that nothing breaks: the server may end
+// one of two calls that wait for each other, of which one may be dying.
+const attempts = 10
+
+func (p *partition) finish(ctx context.Context) error {
+	n := len(p.history[p.number])
+	if p.applied == n {
+		return nil
+	}
+	var err error
+	for range attempts {
+		if err = p.history.apply(ctx, p.store, p.number, p.applied, n); err == nil {
+			return nil
+		}
+	}
+	return fmt.Errorf("apply what is left of partition %d, %d times: %w", p.number, attempts, err)
+}
