@@ -1,0 +1,108 @@
+// Command gateway is the gateway before services that run elsewhere.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/meet5/backend/gateway"
+	"github.com/meet5/backend/service/config"
+	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/run"
+	"github.com/meet5/backend/service/token"
+)
+
+// keysTimeout bounds one attempt to read the keys of tokens.
+const keysTimeout = 5 * time.Second
+
+type flags struct {
+	Listen         string         `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
+	UserURL        urls           `help:"Instances of the user service, with commas between them." placeholder:"URL,…" env:"MEET5_USER_URL"`
+	ActivityURL    urls           `help:"Instances of the activity service." placeholder:"URL,…" env:"MEET5_ACTIVITY_URL"`
+	FraudURL       urls           `help:"Instances of the fraud service." placeholder:"URL,…" env:"MEET5_FRAUD_URL"`
+	ProjectionsURL urls           `help:"Instances of the projections service." placeholder:"URL,…" env:"MEET5_PROJECTIONS_URL"`
+	JWKSURL        string         `name:"jwks-url" help:"Where the keys of tokens are published; by default the first user service's /.well-known/jwks.json." placeholder:"URL" env:"MEET5_JWKS_URL"`
+	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
+	config.Logging
+}
+
+// urls is the instances of a service.
+type urls []*url.URL
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (u *urls) UnmarshalText(text []byte) error {
+	*u = nil
+	for one := range strings.SplitSeq(string(text), ",") {
+		parsed, err := url.Parse(strings.TrimSpace(one))
+		if err != nil {
+			return err
+		}
+		if parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" ||
+			strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" || parsed.User != nil {
+			return fmt.Errorf("%s must be a URL such as http://user:8080", parsed.Redacted())
+		}
+		*u = append(*u, parsed)
+	}
+	return nil
+}
+
+// Validate implements what config.Parse calls.
+func (f *flags) Validate() error {
+	var faults []error
+	for _, needed := range []struct {
+		urls           urls
+		flag, variable string
+	}{
+		{f.UserURL, "user-url", "MEET5_USER_URL"},
+		{f.ActivityURL, "activity-url", "MEET5_ACTIVITY_URL"},
+		{f.FraudURL, "fraud-url", "MEET5_FRAUD_URL"},
+		{f.ProjectionsURL, "projections-url", "MEET5_PROJECTIONS_URL"},
+	} {
+		if len(needed.urls) == 0 {
+			faults = append(faults, config.Required(needed.flag, needed.variable))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func main() { run.Main("gateway", realMain) }
+
+func realMain(ctx context.Context) error {
+	var f flags
+	if err := config.Parse(&f, "gateway", "The one door to the backend.", os.Args[1:], os.Stdout); err != nil {
+		return err
+	}
+	logger := f.Logger(os.Stderr, "gateway")
+	if f.JWKSURL == "" {
+		f.JWKSURL = f.UserURL[0].JoinPath("/.well-known/jwks.json").String()
+	}
+	keys := token.NewRemoteKeySet(f.JWKSURL, &http.Client{Timeout: keysTimeout}, time.Now)
+	o := gateway.RemoteOptions{Logger: logger}
+	byActor := o
+	byActor.ByActor = true
+	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", TrustedProxies: f.TrustedProxies}, gateway.Deps{
+		Verifier: token.NewVerifier(keys, time.Now),
+		Upstreams: gateway.Upstreams{
+			User:        gateway.Remote(f.UserURL, o),
+			Activity:    gateway.Remote(f.ActivityURL, byActor),
+			Fraud:       gateway.Remote(f.FraudURL, o),
+			Projections: gateway.Remote(f.ProjectionsURL, o),
+		},
+		Logger:  logger,
+		Metrics: metrics.NewRegistry(),
+	})
+	if err != nil {
+		return err
+	}
+	return run.Group(ctx, g.Run, func(ctx context.Context) error {
+		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Logger: logger})
+	})
+}

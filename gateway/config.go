@@ -1,0 +1,81 @@
+package gateway
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meet5/backend/service/health"
+	"github.com/meet5/backend/service/token"
+)
+
+// Config of the gateway. The zero value is fit for use, and limits no rates.
+type Config struct {
+	// RateLimits turns the rate limits on.
+	RateLimits bool
+	// TrustedProxies are the networks of our own load balancers, whose
+	// X-Forwarded-For is believed. With none, a client's address is that of its
+	// connection.
+	TrustedProxies []netip.Prefix
+}
+
+// Upstreams are the services behind the gateway. Each is the handler of a service
+// in this process, or what [Remote] made. All are needed.
+type Upstreams struct {
+	User        http.Handler
+	Activity    http.Handler
+	Fraud       http.Handler
+	Projections http.Handler
+}
+
+type namedUpstream struct {
+	name    string
+	handler http.Handler
+}
+
+func (u Upstreams) named() []namedUpstream {
+	return []namedUpstream{
+		{"activity", u.Activity}, {"fraud", u.Fraud}, {"projections", u.Projections}, {"user", u.User},
+	}
+}
+
+// Deps are what the gateway works with. Verifier and Upstreams are needed.
+type Deps struct {
+	// Verifier decides which tokens to believe. Services in this process should
+	// have the same one: it remembers what it has verified.
+	Verifier  *token.Verifier
+	Upstreams Upstreams
+	// Health is what /readyz runs. If nil, the gateway asks the instances of its
+	// remote upstreams.
+	Health *health.Registry
+	// Logger drops everything if nil.
+	Logger *slog.Logger
+	// Clock is time.Now if nil.
+	Clock func() time.Time
+	// Metrics, if set, gets the gateway's figures, and is what /metrics serves.
+	Metrics *prometheus.Registry
+}
+
+// complete fills in what is unset and reports every fault at once.
+func (d *Deps) complete() error {
+	var faults []error
+	if d.Verifier == nil {
+		faults = append(faults, errors.New("no token verifier is given"))
+	}
+	for _, u := range d.Upstreams.named() {
+		if u.handler == nil {
+			faults = append(faults, errors.New("no upstream for the "+u.name+" service is given"))
+		}
+	}
+	if d.Logger == nil {
+		d.Logger = slog.New(slog.DiscardHandler)
+	}
+	if d.Clock == nil {
+		d.Clock = time.Now
+	}
+	return errors.Join(faults...)
+}

@@ -1,0 +1,113 @@
+// Package gateway is the one door to the backend.
+//
+// It promises that
+//   - only what is in the routing table is served: other paths are a 404, other
+//     methods a 405 with Allow. A path is compared as it was sent; one with an
+//     escape, an empty segment or a dot segment is none of ours, so that no
+//     spelling of a path leads to /internal;
+//   - without a good token, nothing but the public routes gets any further than
+//     the door. The services check again by themselves;
+//   - what a client says about who it is and where it comes from (X-Forwarded-*,
+//     Forwarded, X-Real-Ip and their like) reaches no service;
+//   - each user, or each address where there is no user, has a rate per class of
+//     routes; the memory for that is bounded, whoever comes;
+//   - a service in this process is called directly: its request is passed as it
+//     is, unbuffered and unwrapped;
+//   - a service elsewhere that does not answer is a 503 with Retry-After. A
+//     request is sent to another instance only if nothing of it has been sent;
+//   - an answer that the gateway composes of several services' is given even if
+//     one of them is ill, and says what is missing.
+//
+// A request to a service in this process is measured by that service; all others
+// are measured here, under the service name "gateway".
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/netip"
+	"time"
+
+	"github.com/meet5/backend/service/health"
+	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/token"
+)
+
+// Gateway is the one door. Its handler serves before, while and after Run.
+type Gateway struct {
+	verifier *token.Verifier
+	up       Upstreams
+	log      *slog.Logger
+	now      func() time.Time
+	trusted  []netip.Prefix
+	requests *metrics.Requests // nil: not measured
+	limits   *limiter          // nil: no rate limits
+	checks   *health.Registry
+	routes   router
+	remotes  []*remote
+}
+
+// New makes the gateway. It does no I/O; an error is a fault of deps.
+func New(cfg Config, deps Deps) (*Gateway, error) {
+	if err := deps.complete(); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g := &Gateway{
+		verifier: deps.Verifier, up: deps.Upstreams, log: deps.Logger, now: deps.Clock,
+		trusted: cfg.TrustedProxies, checks: deps.Health,
+	}
+	if deps.Metrics != nil {
+		g.requests = metrics.NewRequests(deps.Metrics, "gateway")
+	}
+	if cfg.RateLimits {
+		g.limits = newLimiter(maxBuckets)
+	}
+	g.checkUpstreams()
+	d, err := readDocument()
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	p, err := newPages(d, g.checks, deps.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	if g.routes, err = newRouter(g.table(p)); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	return g, nil
+}
+
+// checkUpstreams collects the services that are elsewhere and, if the gateway has
+// to look after its health itself, adds their checks.
+func (g *Gateway) checkUpstreams() {
+	own := g.checks == nil
+	if own {
+		g.checks = health.New(g.log)
+	}
+	for _, u := range g.up.named() {
+		if r, ok := u.handler.(*remote); ok {
+			g.remotes = append(g.remotes, r)
+			if own {
+				g.checks.Add(u.name, r.Ready)
+			}
+		}
+	}
+}
+
+// Handler serves every route of the contract.
+func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
+
+// Health holds the checks that /readyz runs.
+func (g *Gateway) Health() *health.Registry { return g.checks }
+
+// Run blocks until ctx ends, then lets go of connections that nobody uses.
+// Nothing else ends it; requests under way are the server's to drain.
+func (g *Gateway) Run(ctx context.Context) error {
+	<-ctx.Done()
+	for _, r := range g.remotes {
+		r.transport.CloseIdleConnections()
+	}
+	return nil
+}

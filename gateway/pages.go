@@ -1,0 +1,65 @@
+package gateway
+
+import (
+	"crypto/sha256"
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/meet5/backend/service/health"
+	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/problem"
+)
+
+// pages are what the gateway serves by itself.
+type pages struct {
+	docs, live, metrics, openapi, ready http.Handler
+}
+
+func newPages(d *document, checks *health.Registry, registry *prometheus.Registry) (pages, error) {
+	html, err := renderDocs(d)
+	if err != nil {
+		return pages{}, err
+	}
+	p := pages{
+		docs:    static("text/html; charset=utf-8", html),
+		openapi: static("application/json", d.json),
+		live:    checks.Live(),
+		ready:   checks.Ready(),
+		metrics: http.HandlerFunc(noMetrics),
+	}
+	if registry != nil {
+		p.metrics = metrics.Handler(registry)
+	}
+	return p, nil
+}
+
+func noMetrics(w http.ResponseWriter, r *http.Request) {
+	problem.Write(w, r, problem.NotFound("this process keeps no figures"))
+}
+
+// docsPolicy lets a page use its own styles and nothing else: no script runs.
+const docsPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+// static serves the same bytes until the next start.
+func static(contentType string, body []byte) http.Handler {
+	sum := sha256.Sum256(body)
+	tag := fmt.Sprintf("%q", base64.RawURLEncoding.EncodeToString(sum[:12]))
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("ETag", tag)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("Content-Security-Policy", docsPolicy)
+		h.Set("X-Content-Type-Options", "nosniff")
+		if r.Header.Get("If-None-Match") == tag {
+			w.WriteHeader(http.StatusNotModified)
+			return
+		}
+		h.Set("Content-Type", contentType)
+		h.Set("Content-Length", strconv.Itoa(len(body)))
+		_, _ = w.Write(body)
+	})
+}
