@@ -1,0 +1,236 @@
+package backend
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/ThreeDotsLabs/watermill/message"
+	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
+
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/bus"
+	"github.com/meet5/backend/events/bus/inproc"
+	"github.com/meet5/backend/events/bus/rabbit"
+	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/log/boltlog"
+	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/labels"
+	"github.com/meet5/backend/fraud/side/boltside"
+	"github.com/meet5/backend/fraud/side/mongoside"
+	"github.com/meet5/backend/migrations"
+	"github.com/meet5/backend/projections/memstore"
+	"github.com/meet5/backend/projections/mongostore"
+	"github.com/meet5/backend/projections/views"
+	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/user/vault/boltvault"
+	"github.com/meet5/backend/user/vault/mongovault"
+)
+
+// connectTimeout bounds how long a real service may take to answer at start.
+const connectTimeout = 10 * time.Second
+
+// Where says where the data lives: in files of a folder, or on real services.
+type Where struct {
+	// Data is the folder of the embedded stores. It is made if it is not there.
+	Data string
+	// Mongo and AMQP are the URIs of the real services. Both are set or none.
+	Mongo, AMQP string
+	// Prefix begins the names of the MongoDB databases and of what is declared
+	// on the broker; migrations.DefaultPrefix if empty.
+	Prefix string
+}
+
+// Real says whether the data lives on real services.
+func (w Where) Real() bool { return w.Mongo != "" }
+
+// Validate reports the first fault.
+func (w Where) Validate() error {
+	switch {
+	case w.Mongo != "" && w.AMQP == "":
+		return errors.New("--mongo needs --amqp too")
+	case w.Mongo == "" && w.AMQP != "":
+		return errors.New("--amqp needs --mongo too")
+	case w.Mongo == "" && w.Data == "":
+		return errors.New("--data, or --mongo and --amqp, is needed")
+	}
+	return nil
+}
+
+// Stores are what the services keep their data in. Close lets go of them.
+type Stores struct {
+	User, Activity, Fraud log.Store
+	Vault                 vault.Vault
+	Labels                labels.Store
+	Views                 views.Store
+
+	// FraudCheckpoints say up to where flags were raised. ViewCheckpoints are
+	// nil where read models are in memory and follow the log from its start.
+	FraudCheckpoints, ViewCheckpoints subscription.Checkpoints
+
+	Publisher message.Publisher
+	Follow    bus.Follow
+
+	mu      sync.Mutex // guards closers
+	closers []func() error
+}
+
+// Close closes what was opened, last first.
+func (s *Stores) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	s.closers = nil
+	return errors.Join(errs...)
+}
+
+func (s *Stores) onClose(f func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.closers = append(s.closers, f)
+}
+
+// Open opens the stores. On real services it brings the databases up to date
+// first. The caller closes them.
+func Open(ctx context.Context, w Where, logger *slog.Logger) (*Stores, error) {
+	if err := w.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Stores{}
+	open := s.openFiles
+	if w.Real() {
+		open = s.openServices
+	}
+	if err := open(ctx, w, logger); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Stores) openFiles(_ context.Context, w Where, _ *slog.Logger) error {
+	if err := os.MkdirAll(w.Data, 0o700); err != nil {
+		return fmt.Errorf("make the data folder: %w", err)
+	}
+	db, err := boltlog.Open(filepath.Join(w.Data, "log.db"))
+	if err != nil {
+		return err
+	}
+	s.onClose(db.Close)
+	for _, l := range []struct {
+		name       string
+		partitions int
+		to         *log.Store
+	}{
+		{events.UserLog, events.UserPartitions, &s.User},
+		{events.ActivityLog, events.ActivityPartitions, &s.Activity},
+		{events.FraudLog, events.FraudPartitions, &s.Fraud},
+	} {
+		if *l.to, err = db.Log(l.name, l.partitions); err != nil {
+			return err
+		}
+	}
+	v, err := boltvault.Open(filepath.Join(w.Data, "user.db"))
+	if err != nil {
+		return err
+	}
+	s.onClose(v.Close)
+	f, err := boltside.Open(filepath.Join(w.Data, "fraud.db"))
+	if err != nil {
+		return err
+	}
+	s.onClose(f.Close)
+	b := inproc.New(inproc.Config{})
+	s.onClose(b.Close)
+	s.Vault, s.Labels, s.FraudCheckpoints, s.Views = v, f, f, memstore.New()
+	s.Publisher, s.Follow = b, func(string) (message.Subscriber, error) { return b, nil }
+	return nil
+}
+
+// Connect reaches a MongoDB server and names the installation's databases.
+func Connect(ctx context.Context, w Where) (migrations.Databases, *mongo.Client, error) {
+	client, err := mongo.Connect(options.Client().ApplyURI(w.Mongo).SetAppName("meet5").SetServerSelectionTimeout(connectTimeout))
+	if err != nil {
+		return migrations.Databases{}, nil, fmt.Errorf("--mongo: %w", err)
+	}
+	pinging, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	if err := client.Ping(pinging, nil); err != nil {
+		return migrations.Databases{}, nil, errors.Join(fmt.Errorf("reach MongoDB: %w", err), client.Disconnect(ctx))
+	}
+	prefix := w.Prefix
+	if prefix == "" {
+		prefix = migrations.DefaultPrefix
+	}
+	dbs, err := migrations.Open(client, prefix)
+	if err != nil {
+		return dbs, nil, errors.Join(err, client.Disconnect(ctx))
+	}
+	return dbs, client, nil
+}
+
+// Migrations makes the runner of all steps: the logs' and each service's.
+func Migrations(dbs migrations.Databases, logger *slog.Logger) (*migrations.Runner, error) {
+	return migrations.New(dbs, migrations.Options{Logger: logger, Steps: append(migrations.Steps(),
+		migrations.Step{Version: 101, Name: "create the user service's vault", Up: func(ctx context.Context, d migrations.Databases) error {
+			return mongovault.Create(ctx, d.User)
+		}},
+		migrations.Step{Version: 102, Name: "create the read models", Up: func(ctx context.Context, d migrations.Databases) error {
+			return mongostore.Create(ctx, d.Projections)
+		}},
+		migrations.Step{Version: 103, Name: "create the fraud service's labels and checkpoints", Up: func(ctx context.Context, d migrations.Databases) error {
+			return mongoside.Create(ctx, d.Fraud)
+		}},
+	)})
+}
+
+func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger) error {
+	dbs, client, err := Connect(ctx, w)
+	if err != nil {
+		return err
+	}
+	s.onClose(func() error { return client.Disconnect(context.WithoutCancel(ctx)) })
+	runner, err := Migrations(dbs, logger)
+	if err != nil {
+		return err
+	}
+	if _, err := runner.Up(ctx); err != nil {
+		return fmt.Errorf("bring the databases up to date: %w", err)
+	}
+	s.User = mongolog.Open(dbs.Log, events.UserLog, events.UserPartitions)
+	s.Activity = mongolog.Open(dbs.Log, events.ActivityLog, events.ActivityPartitions)
+	s.Fraud = mongolog.Open(dbs.Log, events.FraudLog, events.FraudPartitions)
+	read, side := mongostore.Open(dbs.Projections), mongoside.Open(dbs.Fraud)
+	s.Vault, s.Labels, s.FraudCheckpoints = mongovault.Open(dbs.User), side, side
+	s.Views, s.ViewCheckpoints = read, read
+
+	cfg := rabbit.Config{URI: w.AMQP, Logger: logger}
+	if w.Prefix != "" {
+		cfg.Topology = rabbit.PrefixTopology(w.Prefix)
+	}
+	publisher, err := rabbit.NewPublisher(cfg)
+	if err != nil {
+		return err
+	}
+	s.onClose(publisher.Close)
+	s.Publisher = publisher
+	s.Follow = func(group string) (message.Subscriber, error) {
+		cfg := cfg
+		cfg.Group = group
+		subscriber, err := rabbit.NewSubscriber(cfg)
+		if err == nil {
+			s.onClose(subscriber.Close)
+		}
+		return subscriber, err
+	}
+	return nil
+}

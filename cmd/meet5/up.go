@@ -1,0 +1,77 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+
+	"github.com/meet5/backend/cmd/backend"
+	"github.com/meet5/backend/service/run"
+)
+
+type up struct {
+	Listen        string `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
+	Demo          bool   `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic."`
+	AdminEmail    string `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
+	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
+	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	place
+}
+
+// Run is called by kong.
+func (c *up) Run(ctx context.Context, con *console) (err error) {
+	if c.Demo {
+		c.demoDefaults()
+	}
+	b, err := backend.New(ctx, backend.Config{
+		Where: c.where(), AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
+		RateLimits: c.RateLimits == "on",
+	}, con.logger)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	listener, err := net.Listen("tcp", c.Listen)
+	if err != nil {
+		return err
+	}
+	url := address(listener.Addr().String())
+	return run.Group(ctx,
+		func(ctx context.Context) error { return b.Run(ctx, listener) },
+		func(ctx context.Context) error {
+			if err := b.WaitReady(ctx); err != nil {
+				return ignoreEnd(ctx, err)
+			}
+			con.say("serving on %s (documentation: %s/docs)", url, url)
+			if !c.Demo {
+				<-ctx.Done()
+				return nil
+			}
+			return ignoreEnd(ctx, newDemo(b, url, c.AdminEmail, c.AdminPassword, con).run(ctx))
+		},
+	)
+}
+
+// ignoreEnd is nil if ctx has ended, since then it is why.
+func ignoreEnd(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// address is the URL of a listener for somebody on the same machine.
+func address(listen string) string {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "http://" + listen
+	}
+	if ip := net.ParseIP(host); ip == nil || ip.IsUnspecified() {
+		host = "localhost"
+	}
+	if strings.Contains(host, ":") {
+		host = "[" + host + "]"
+	}
+	return "http://" + host + ":" + port
+}
