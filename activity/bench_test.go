@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -127,15 +128,30 @@ func besideBare(b *testing.B, members int) {
 	}
 	bareAddr, addr := serve(b, bare()), serve(b, w.handler)
 	flood(b, addr, requests, burst) // tokens, connections and tails are warm
-	var bareTook, took time.Duration
+	var bareTook, took, bareWork, work time.Duration
 	for b.Loop() {
+		start := processorTime(b)
 		bareTook += flood(b, bareAddr, requests, burst)
+		between := processorTime(b)
 		took += flood(b, addr, requests, burst)
+		bareWork += between - start
+		work += processorTime(b) - between
 	}
 	b.ReportMetric(float64(b.N*burst)/bareTook.Seconds(), "bare/s")
 	b.ReportMetric(float64(b.N*burst)/took.Seconds(), "activities/s")
 	b.ReportMetric(bareTook.Seconds()/took.Seconds(), "ratio")
+	b.ReportMetric(bareWork.Seconds()/work.Seconds(), "cpu-ratio")
 	b.ReportMetric(0, "ns/op")
+}
+
+// processorTime is what this process has used, clients included. Unlike the time
+// on the clock it hardly depends on what else the machine does.
+func processorTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // BenchmarkBatch is batches of one member, decoded, written and answered.
@@ -152,3 +168,49 @@ func BenchmarkBatch(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*n), "ns/activity")
 }
+
+// BenchmarkHandler is one activity without the network, 64 at once, and the bare
+// handler for comparison. What matters is cpu-ns/op: the time on the clock is
+// mostly the disk's.
+func BenchmarkHandler(b *testing.B) {
+	w := newWorld(b, func(d *activity.Deps) { d.Clock = time.Now })
+	w.clock.Set(time.Now())
+	w.run()
+	body := fmt.Sprintf(`{"type":"visit","target":%q}`, w.newUser())
+	bearer := "Bearer " + w.token(w.newUser())
+	for name, h := range map[string]http.Handler{"service": w.handler, "bare": bare()} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(connections / 2)
+			start := processorTime(b)
+			b.RunParallel(func(pb *testing.PB) {
+				rec := &lastStatus{header: make(http.Header)}
+				for pb.Next() {
+					r, err := http.NewRequestWithContext(context.Background(), http.MethodPost, single, strings.NewReader(body))
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					r.Header["Content-Type"] = []string{"application/json"}
+					r.Header["Authorization"] = []string{bearer}
+					clear(rec.header)
+					if h.ServeHTTP(rec, r); rec.status != http.StatusCreated {
+						b.Errorf("status %d", rec.status)
+						return
+					}
+				}
+			})
+			b.ReportMetric(float64((processorTime(b)-start).Nanoseconds())/float64(b.N), "cpu-ns/op")
+		})
+	}
+}
+
+// lastStatus is an answer of which only the status is kept.
+type lastStatus struct {
+	header http.Header
+	status int
+}
+
+func (l *lastStatus) Header() http.Header         { return l.header }
+func (l *lastStatus) Write(p []byte) (int, error) { return len(p), nil }
+func (l *lastStatus) WriteHeader(status int)      { l.status = status }

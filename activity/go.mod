@@ -8,7 +8,6 @@ replace (
 )
 
 require (
-	github.com/ThreeDotsLabs/watermill v1.5.2
 	github.com/google/uuid v1.6.0
 	github.com/labstack/echo/v4 v4.16.0
 	github.com/meet5/backend/events v0.0.0-00010101000000-000000000000
@@ -19,6 +18,7 @@ require (
 )
 
 require (
+	github.com/ThreeDotsLabs/watermill v1.5.2 // indirect
 	github.com/alecthomas/kong v1.17.0 // indirect
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -19,6 +19,14 @@ var errTaken = errors.New("the flag has been taken")
 // answers with, the most urgent flag that nobody has taken; 204 if there is none.
 func (s *Service) takeNext(c echo.Context) error {
 	ctx := c.Request().Context()
+	// One at a time, since all would be after the same flag. Other instances are
+	// met through the log.
+	select {
+	case s.taking <- struct{}{}:
+		defer func() { <-s.taking }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	for range maxTries {
 		if err := s.catchUp(ctx); err != nil {
 			return err

@@ -49,6 +49,7 @@ type Service struct {
 	rules   *ruleRegister
 	raiser  *raiser
 	metrics *figures
+	taking  chan struct{} // holds a token while a moderator is given the next flag
 
 	own      *subscription.Subscription // of the fraud log
 	activity *subscription.Subscription
@@ -63,6 +64,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, deps: deps,
 		board: flag.NewBoard(), rules: newRuleRegister(), metrics: newFigures(deps.Metrics),
+		taking: make(chan struct{}, 1),
 	}
 	s.raiser = &raiser{
 		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Checkpoints, clock: deps.Clock,

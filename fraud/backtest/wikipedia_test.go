@@ -45,7 +45,7 @@ func readEdits(t testing.TB) (all []edit) {
 	}
 	for {
 		line, err := r.Read()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return all
 		}
 		if err != nil {

@@ -19,7 +19,7 @@
 //     before each event;
 //   - state is exact and bounded by the threshold k. Per key and rule, count
 //     keeps at most k moments of 16 bytes, distinct the k most recently seen
-//     targets with 32 bytes each and an index; the reading "each" twice that.
+//     targets of about 50 bytes, and the reading "each" twice that.
 //     A target that was only visited may be liked later, however many others were
 //     visited in between, so "both" cannot be exact with k targets: it keeps up to
 //     64 k targets visited and as many liked. Within that it is exact. Beyond, it

@@ -79,17 +79,24 @@ func tellOnce(ctx context.Context, h history, users []uuid.UUID) (picture, error
 	return look(ctx, oracle, users, whole)
 }
 
+// drawHistory draws either a bit of everything, or, as often, the likes of two
+// people and nothing beside: that is where partitions meet.
 func drawHistory(t *rapid.T, users []uuid.UUID) history {
-	h := make(history, rapid.IntRange(1, maxPartitions).Draw(t, "partitions"))
-	person := rapid.IntRange(0, len(users)-1)
-	kind := rapid.SampledFrom([]views.Kind{
+	kinds := []views.Kind{
 		views.Visited, views.Visited, views.Visited,
 		views.Liked, views.Liked, views.Liked, views.Withdrawn,
 		views.Hidden, views.Restored,
-	})
+	}
+	partitions := rapid.IntRange(1, maxPartitions).Draw(t, "partitions")
+	if rapid.Bool().Draw(t, "two only") {
+		users, partitions = users[:2], 2
+		kinds = []views.Kind{views.Liked, views.Liked, views.Withdrawn, views.Hidden, views.Restored}
+	}
+	h := make(history, partitions)
 	for range rapid.IntRange(0, maxEvents).Draw(t, "events") {
-		actor := person.Draw(t, "actor")
-		h.add(actor%len(h), kind.Draw(t, "kind"), users[actor], users[person.Draw(t, "target")],
+		actor := rapid.IntRange(0, len(users)-1).Draw(t, "actor")
+		target := rapid.IntRange(0, len(users)-1).Draw(t, "target")
+		h.add(actor%partitions, rapid.SampledFrom(kinds).Draw(t, "kind"), users[actor], users[target],
 			minute(rapid.IntRange(0, maxMinutes).Draw(t, "minute")))
 	}
 	return h

@@ -3,75 +3,19 @@ package main
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"log/slog"
 	"net"
-	"net/http"
 	"os"
-	"strings"
-	"sync"
-	"time"
-
-	"github.com/ThreeDotsLabs/watermill/message"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/events"
-	"github.com/meet5/backend/events/bus"
-	"github.com/meet5/backend/events/bus/rabbit"
-	"github.com/meet5/backend/events/log"
-	"github.com/meet5/backend/events/log/mongolog"
 	"github.com/meet5/backend/service/config"
-	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
-	"github.com/meet5/backend/service/token"
-)
-
-const (
-	// patience is how long the logs may take to be there and migrated.
-	patience = time.Minute
-	// lookEvery is how often they are looked at meanwhile.
-	lookEvery = time.Second
-	// mongoTimeout bounds the search for a server, so that an outage is told to
-	// clients before they give up.
-	mongoTimeout = 3 * time.Second
-	// jwksTimeout bounds one read of the keys that tokens are signed with.
-	jwksTimeout = 5 * time.Second
 )
 
 type flags struct {
-	Listen  string `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
-	Mongo   string `help:"URI of MongoDB." placeholder:"URI" env:"MEET5_MONGO"`
-	AMQP    string `name:"amqp" help:"URI of RabbitMQ." placeholder:"URI" env:"MEET5_AMQP"`
-	Prefix  string `help:"Beginning of the names of databases, exchanges and queues." default:"meet5" env:"MEET5_PREFIX"`
-	UserURL string `help:"Base URL of the user service; of a list, the first is taken." placeholder:"URL" env:"MEET5_USER_URL"`
-	JWKSURL string `name:"jwks-url" help:"URL of the keys that tokens are signed with; by default those of the user service." placeholder:"URL" env:"MEET5_JWKS_URL"`
-	config.Logging
-}
-
-// Validate implements what config.Parse calls.
-func (f *flags) Validate() error {
-	var faults []error
-	if f.Mongo == "" {
-		faults = append(faults, config.Required("mongo", "MEET5_MONGO"))
-	}
-	if f.AMQP == "" {
-		faults = append(faults, config.Required("amqp", "MEET5_AMQP"))
-	}
-	if f.UserURL == "" && f.JWKSURL == "" {
-		faults = append(faults, config.Required("jwks-url", "MEET5_JWKS_URL"))
-	}
-	return errors.Join(faults...)
-}
-
-func (f *flags) jwks() string {
-	if f.JWKSURL != "" {
-		return f.JWKSURL
-	}
-	first, _, _ := strings.Cut(f.UserURL, ",")
-	return strings.TrimSuffix(strings.TrimSpace(first), "/") + "/.well-known/jwks.json"
+	node.Flags
+	node.Keys
 }
 
 func main() { run.Main("activity", realMain) }
@@ -81,126 +25,23 @@ func realMain(ctx context.Context) error {
 	if err := config.Parse(&f, "activity", "The activity service: accepts visits and likes.", os.Args[1:], os.Stdout); err != nil {
 		return err
 	}
-	return assemble(ctx, f, f.Logger(os.Stderr, "activity"), nil)
+	return assemble(ctx, f, nil)
 }
 
-// assemble connects everything and serves until ctx ends. onListen, which may be
-// nil, is told the address.
-func assemble(ctx context.Context, f flags, logger *slog.Logger, onListen func(net.Addr)) (err error) {
-	client, err := mongo.Connect(options.Client().ApplyURI(f.Mongo).SetAppName("meet5-activity").SetServerSelectionTimeout(mongoTimeout))
+// assemble runs the service until ctx ends. onListen, which may be nil, is told
+// the address.
+func assemble(ctx context.Context, f flags, onListen func(net.Addr)) error {
+	n, err := node.New("activity", f.Flags)
 	if err != nil {
-		return fmt.Errorf("--mongo: %w", err)
-	}
-	defer func() { err = errors.Join(err, client.Disconnect(context.WithoutCancel(ctx))) }()
-	broker := rabbit.Config{URI: f.AMQP, Topology: rabbit.PrefixTopology(f.Prefix), Logger: logger}
-	publisher, err := rabbit.NewPublisher(broker)
-	if err != nil {
-		return fmt.Errorf("--amqp: %w", err)
-	}
-	defer func() { err = errors.Join(err, publisher.Close()) }()
-	follow := &followers{config: broker}
-	defer func() { err = errors.Join(err, follow.close()) }()
-
-	db := client.Database(f.Prefix + "_log")
-	store := mongolog.Open(db, events.ActivityLog, events.ActivityPartitions)
-	users := mongolog.Open(db, events.UserLog, events.UserPartitions)
-	if err := waitUntilReady(ctx, logger, store, users); err != nil {
 		return err
 	}
-	feed := bus.NewFeed(publisher, bus.FeedOptions{Logger: logger})
-	activities := log.New(store, log.Options{Committed: feed.Offer})
-
-	// The keys are read when the first token comes: services start in any order.
-	keys := token.NewRemoteKeySet(f.jwks(), &http.Client{Timeout: jwksTimeout}, time.Now)
-	service, err := activity.New(activity.Config{}, activity.Deps{
-		Log: activities, Users: users, Follow: follow.group,
-		Verifier: token.NewVerifier(keys, time.Now),
-		Logger:   logger, Metrics: metrics.NewRegistry(),
+	n.OnListen = onListen
+	s, err := activity.New(activity.Config{}, activity.Deps{
+		Log: n.Log(events.ActivityLog, events.ActivityPartitions), Users: n.Reader(events.UserLog, events.UserPartitions),
+		Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
-		activities.Close()
 		return err
 	}
-	server := run.Server{Addr: f.Listen, Handler: service.Handler(), Logger: logger, OnListen: onListen}
-	return serve(ctx, server, feed, activities, service)
-}
-
-// serve runs until ctx ends, then drains from the outside in: requests, the
-// service that they need to be answered, the log, and last the feed, which
-// publishes what is left.
-func serve(ctx context.Context, server run.Server, feed *bus.Feed, activities *log.Log, service *activity.Service) error {
-	following, stopFollowing := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopFollowing()
-	feeding, stopFeeding := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopFeeding()
-	return run.Group(ctx,
-		func(ctx context.Context) error {
-			defer stopFollowing()
-			return run.HTTP(ctx, server)
-		},
-		func(context.Context) error {
-			defer stopFeeding()
-			defer activities.Close()
-			return service.Run(following)
-		},
-		func(context.Context) error { return feed.Run(feeding) },
-	)
-}
-
-// followers makes subscribers, and closes them all.
-type followers struct {
-	config rabbit.Config
-
-	mu   sync.Mutex
-	made []*rabbit.Subscriber
-}
-
-func (f *followers) group(group string) (message.Subscriber, error) {
-	c := f.config
-	c.Group = group
-	s, err := rabbit.NewSubscriber(c)
-	if err != nil {
-		return nil, err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.made = append(f.made, s)
-	return s, nil
-}
-
-func (f *followers) close() (err error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, s := range f.made {
-		err = errors.Join(err, s.Close())
-	}
-	return err
-}
-
-// waitUntilReady waits for the logs to be there with the indexes that their
-// promises rest on.
-func waitUntilReady(ctx context.Context, logger *slog.Logger, stores ...*mongolog.Store) error {
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	tick := time.NewTicker(lookEvery)
-	defer tick.Stop()
-	told := false
-	for _, store := range stores {
-		for {
-			err := store.Check(ctx)
-			if err == nil {
-				break
-			}
-			if !told {
-				told = true
-				logger.WarnContext(ctx, "a log is not ready, waiting", "log", store.Name(), "for_up_to", patience, "error", err)
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				return errors.Join(context.Cause(ctx), err)
-			}
-		}
-	}
-	return nil
+	return n.Run(ctx, s)
 }

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +22,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
 )
 
@@ -57,9 +57,9 @@ func newDeployment(t *testing.T) *deployment {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	t.Cleanup(cancel)
-	d := &deployment{T: t, ctx: ctx, flags: flags{
+	d := &deployment{T: t, ctx: ctx, flags: flags{Flags: node.Flags{
 		Listen: "127.0.0.1:0", Mongo: need(t, "MONGODB_URI"), AMQP: need(t, "AMQP_URL"), Prefix: "test-" + uuid.NewString()[:8],
-	}}
+	}}}
 	client, err := mongo.Connect(options.Client().ApplyURI(d.flags.Mongo))
 	if err != nil {
 		t.Fatal(err)
@@ -128,7 +128,7 @@ func (d *deployment) start() (base string, stop func()) {
 	ctx, cancel := context.WithCancel(d.ctx)
 	listening, ended := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		ended <- assemble(ctx, d.flags, slog.New(slog.DiscardHandler), func(a net.Addr) { listening <- a })
+		ended <- assemble(ctx, d.flags, func(a net.Addr) { listening <- a })
 	}()
 	select {
 	case addr := <-listening:
@@ -241,28 +241,5 @@ func TestTheServiceOnRealServicesAcrossARestart(t *testing.T) {
 	got := d.types(ann)
 	if got[events.ProfileLiked] != 1 || got[events.ProfileVisited] != n || got[events.ActorHidden] != 1 {
 		t.Errorf("in the log: %v", got)
-	}
-}
-
-func TestFlags(t *testing.T) {
-	for name, c := range map[string]struct {
-		flags flags
-		jwks  string
-	}{
-		"from the user service": {flags{UserURL: "http://user:8080"}, "http://user:8080/.well-known/jwks.json"},
-		"with a slash":          {flags{UserURL: "http://user:8080/"}, "http://user:8080/.well-known/jwks.json"},
-		"the first of a list":   {flags{UserURL: "http://a:1, http://b:2"}, "http://a:1/.well-known/jwks.json"},
-		"given":                 {flags{UserURL: "http://a:1", JWKSURL: "https://id.example/keys"}, "https://id.example/keys"},
-	} {
-		if got := c.flags.jwks(); got != c.jwks {
-			t.Errorf("%s: %s, want %s", name, got, c.jwks)
-		}
-	}
-	var none flags
-	err := none.Validate()
-	for _, variable := range []string{"MEET5_MONGO", "MEET5_AMQP", "MEET5_JWKS_URL"} {
-		if err == nil || !strings.Contains(err.Error(), variable) {
-			t.Errorf("%v does not name %s", err, variable)
-		}
 	}
 }

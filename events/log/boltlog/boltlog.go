@@ -30,8 +30,10 @@ var ErrInUse = errors.New("the data file is in use by another process")
 const (
 	// lockTimeout is how long Open waits for another process to let go.
 	lockTimeout = time.Second
-	// chunkBytes is about how much one read transaction copies out.
-	chunkBytes = 4 << 20
+	// firstChunk and mostChunk are about how much one read transaction copies
+	// out: little at first, since many reads want one event, then ever more.
+	firstChunk = 16 << 10
+	mostChunk  = 4 << 20
 )
 
 // DB is an open file with any number of logs.
@@ -229,12 +231,12 @@ func (in *insert) put(tx *bolt.Tx) (refused, err error) {
 func (s *Store) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
 	return func(yield func(events.Commit, error) bool) {
 		last := uint64(0) // of the commit before, once there is one
-		for {
+		for size := firstChunk; ; size = min(4*size, mostChunk) {
 			if err := ctx.Err(); err != nil {
 				yield(events.Commit{}, err)
 				return
 			}
-			chunk, err := s.chunk(partition, after)
+			chunk, err := s.chunk(partition, after, size)
 			if err != nil {
 				yield(events.Commit{}, fmt.Errorf("read %s/%d after %d: %w", s.name, partition, after, err))
 				return
@@ -262,7 +264,7 @@ func (s *Store) Read(ctx context.Context, partition int, after uint64) iter.Seq2
 
 // chunk copies out some commits that hold sequences above after, at least one if
 // there is any.
-func (s *Store) chunk(partition int, after uint64) (chunk [][]byte, err error) {
+func (s *Store) chunk(partition int, after uint64, most int) (chunk [][]byte, err error) {
 	if head, _ := s.Head(context.Background(), partition); head <= after {
 		return nil, nil
 	}
@@ -280,7 +282,7 @@ func (s *Store) chunk(partition int, after uint64) (chunk [][]byte, err error) {
 				k, v = cur.First()
 			}
 		}
-		for size := 0; k != nil && size < chunkBytes; k, v = cur.Next() {
+		for size := 0; k != nil && size < most; k, v = cur.Next() {
 			chunk = append(chunk, bytes.Clone(v))
 			size += len(v)
 		}

@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -23,6 +22,7 @@ import (
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
 	"github.com/meet5/backend/fraud/side/mongoside"
+	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
 )
 
@@ -56,9 +56,9 @@ func newDeployment(t *testing.T) *deployment {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	t.Cleanup(cancel)
-	d := &deployment{T: t, ctx: ctx, flags: flags{
+	d := &deployment{T: t, ctx: ctx, flags: flags{Flags: node.Flags{
 		Listen: "127.0.0.1:0", Mongo: need(t, "MONGODB_URI"), AMQP: need(t, "AMQP_URL"), Prefix: "test-" + uuid.NewString()[:8],
-	}}
+	}}}
 	client, err := mongo.Connect(options.Client().ApplyURI(d.flags.Mongo))
 	if err != nil {
 		t.Fatal(err)
@@ -132,7 +132,7 @@ func (d *deployment) start() (base string, stop func()) {
 	ctx, cancel := context.WithCancel(d.ctx)
 	listening, ended := make(chan net.Addr, 1), make(chan error, 1)
 	go func() {
-		ended <- assemble(ctx, d.flags, slog.New(slog.DiscardHandler), func(a net.Addr) { listening <- a })
+		ended <- assemble(ctx, d.flags, func(a net.Addr) { listening <- a })
 	}()
 	select {
 	case addr := <-listening:
@@ -254,22 +254,4 @@ func TestTheServiceOnRealServicesAcrossARestart(t *testing.T) {
 		t.Errorf("%d flags, want 2", len(page.Items))
 	}
 	stop()
-}
-
-func TestFlagsOfTheCommandLine(t *testing.T) {
-	var none flags
-	err := none.Validate()
-	for _, variable := range []string{"MEET5_MONGO", "MEET5_AMQP", "MEET5_JWKS_URL"} {
-		if err == nil || !strings.Contains(err.Error(), variable) {
-			t.Errorf("%v does not name %s", err, variable)
-		}
-	}
-	for want, f := range map[string]flags{
-		"http://a:1/.well-known/jwks.json": {UserURL: "http://a:1/, http://b:2"},
-		"https://id.example/keys":          {UserURL: "http://a:1", JWKSURL: "https://id.example/keys"},
-	} {
-		if got := f.jwks(); got != want {
-			t.Errorf("%+v: %s, want %s", f, got, want)
-		}
-	}
 }
