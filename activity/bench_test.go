@@ -105,11 +105,11 @@ func flood(b *testing.B, addr string, requests [][]byte, n int) time.Duration {
 	return time.Since(start)
 }
 
-// BenchmarkOneActivityBesideABareHandler reports both rates in one run and their
+// BenchmarkOneActivityBesideBareEcho reports both rates in one run and their
 // ratio, which is to be a third or more with the gateway before the service. The
 // activities of one member share a partition and so their commits; those of many
 // are spread over all partitions.
-func BenchmarkOneActivityBesideABareHandler(b *testing.B) {
+func BenchmarkOneActivityBesideBareEcho(b *testing.B) {
 	for name, members := range map[string]int{"one_member": 1, "many_members": connections} {
 		b.Run(name, func(b *testing.B) { besideBare(b, members) })
 	}

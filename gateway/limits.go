@@ -53,9 +53,8 @@ const (
 	network6 = 64
 )
 
-// bucketKey is whose bucket it is. An address is kept as IPv6, and a user's ID is
-// never one that is kept under the same class by chance: classes take either
-// users or addresses, but for the few public reads, where by says which.
+// bucketKey is whose bucket it is: a user's, or an address's, so that no address
+// can be taken for a user.
 type bucketKey struct {
 	class class
 	by    uint8 // 0: address, 1: user

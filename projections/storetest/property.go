@@ -23,7 +23,6 @@ const (
 	maxEvents     = 80
 	maxSteps      = 12
 	maxBatch      = 15
-	maxBack       = 10
 	maxExchanges  = 12
 	maxMinutes    = 20
 )
@@ -36,11 +35,12 @@ const (
 func Property(t *testing.T, s Subject) {
 	t.Helper()
 	rapid.Check(t, func(t *rapid.T) {
-		users := people(rapid.IntRange(2, maxUsers).Draw(t, "users"))
-		h := drawHistory(t, users)
+		scope := drawScope(t)
+		users := people(scope.users)
+		h := scope.drawHistory(t, users)
 		plans := make([]plan, len(h))
 		for p := range h {
-			plans[p] = drawPlan(t, s.Before != nil)
+			plans[p] = scope.drawPlan(t, s.Before != nil)
 		}
 		schedule := newSchedule(rapid.Uint64().Draw(t, "schedule"))
 		limit := rapid.IntRange(1, 4).Draw(t, "limit")
@@ -79,24 +79,41 @@ func tellOnce(ctx context.Context, h history, users []uuid.UUID) (picture, error
 	return look(ctx, oracle, users, whole)
 }
 
-// drawHistory draws either a bit of everything, or, as often, the likes of two
-// people and nothing beside: that is where partitions meet.
-func drawHistory(t *rapid.T, users []uuid.UUID) history {
-	kinds := []views.Kind{
-		views.Visited, views.Visited, views.Visited,
-		views.Liked, views.Liked, views.Liked, views.Withdrawn,
-		views.Hidden, views.Restored,
+// scope is what a history and its delivery are drawn from.
+type scope struct {
+	users, partitions int
+	events, batch     int // at most so many of a history, and of a batch
+	kinds             []views.Kind
+}
+
+// drawScope is either a bit of everything or, as often, a few likes of two people
+// in small batches: that is where partitions meet, and where the last one to write
+// is likely to be the last one at all.
+func drawScope(t *rapid.T) scope {
+	if rapid.Bool().Draw(t, "two who like each other") {
+		return scope{
+			users: 2, partitions: 2, events: 12, batch: 3,
+			kinds: []views.Kind{views.Liked, views.Liked, views.Withdrawn, views.Hidden, views.Restored},
+		}
 	}
-	partitions := rapid.IntRange(1, maxPartitions).Draw(t, "partitions")
-	if rapid.Bool().Draw(t, "two only") {
-		users, partitions = users[:2], 2
-		kinds = []views.Kind{views.Liked, views.Liked, views.Withdrawn, views.Hidden, views.Restored}
+	return scope{
+		users:      rapid.IntRange(2, maxUsers).Draw(t, "users"),
+		partitions: rapid.IntRange(1, maxPartitions).Draw(t, "partitions"),
+		events:     maxEvents, batch: maxBatch,
+		kinds: []views.Kind{
+			views.Visited, views.Visited, views.Visited,
+			views.Liked, views.Liked, views.Liked, views.Withdrawn,
+			views.Hidden, views.Restored,
+		},
 	}
-	h := make(history, partitions)
-	for range rapid.IntRange(0, maxEvents).Draw(t, "events") {
-		actor := rapid.IntRange(0, len(users)-1).Draw(t, "actor")
-		target := rapid.IntRange(0, len(users)-1).Draw(t, "target")
-		h.add(actor%partitions, rapid.SampledFrom(kinds).Draw(t, "kind"), users[actor], users[target],
+}
+
+func (s scope) drawHistory(t *rapid.T, users []uuid.UUID) history {
+	h := make(history, s.partitions)
+	for range rapid.IntRange(1, s.events).Draw(t, "events") {
+		actor := rapid.IntRange(0, s.users-1).Draw(t, "actor")
+		other := rapid.IntRange(1, s.users-1).Draw(t, "other")
+		h.add(actor%s.partitions, rapid.SampledFrom(s.kinds).Draw(t, "kind"), users[actor], users[(actor+other)%s.users],
 			minute(rapid.IntRange(0, maxMinutes).Draw(t, "minute")))
 	}
 	return h
@@ -112,17 +129,17 @@ type step struct {
 	breaksAt int // dies at its n-th exchange with the server; 0 if it lives
 }
 
-func drawPlan(t *rapid.T, breaks bool) (p plan) {
+func (s scope) drawPlan(t *rapid.T, breaks bool) (p plan) {
 	for w := range p {
 		for range rapid.IntRange(0, maxSteps).Draw(t, "steps") {
-			s := step{
-				back:   rapid.IntRange(0, maxBack).Draw(t, "back"),
-				length: rapid.IntRange(1, maxBatch).Draw(t, "length"),
+			st := step{
+				back:   rapid.IntRange(0, s.batch).Draw(t, "back"),
+				length: rapid.IntRange(1, s.batch).Draw(t, "length"),
 			}
-			if breaks && rapid.Bool().Draw(t, "breaks") {
-				s.breaksAt = rapid.IntRange(1, maxExchanges).Draw(t, "breaks at")
+			if breaks && rapid.IntRange(0, 3).Draw(t, "breaks") == 0 {
+				st.breaksAt = rapid.IntRange(1, maxExchanges).Draw(t, "breaks at")
 			}
-			p[w] = append(p[w], s)
+			p[w] = append(p[w], st)
 		}
 	}
 	return p

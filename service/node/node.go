@@ -74,13 +74,13 @@ func (f *Flags) Validate() error {
 
 // Keys are where a node finds the keys of tokens.
 type Keys struct {
-	UserURL string `help:"Base URL of the user service; of a list, the first is taken." placeholder:"URL" env:"MEET5_USER_URL"`
-	JWKSURL string `name:"jwks-url" help:"URL of the keys that tokens are signed with; by default those of the user service." placeholder:"URL" env:"MEET5_JWKS_URL"`
+	UserURL []string `help:"Instances of the user service, with commas between them." placeholder:"URL,…" env:"MEET5_USER_URL"`
+	JWKSURL []string `name:"jwks-url" help:"URLs of the keys that tokens are signed with; by default those of the user service." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
 }
 
 // Validate says if neither is given.
 func (k *Keys) Validate() error {
-	if k.UserURL == "" && k.JWKSURL == "" {
+	if len(k.UserURL) == 0 && len(k.JWKSURL) == 0 {
 		return config.Required("jwks-url", "MEET5_JWKS_URL")
 	}
 	return nil
@@ -89,15 +89,18 @@ func (k *Keys) Validate() error {
 // Verifier checks tokens with those keys. They are read when the first token
 // comes.
 func (k *Keys) Verifier() *token.Verifier {
-	return token.NewVerifier(token.NewRemoteKeySet(k.url(), &http.Client{Timeout: jwksTimeout}, time.Now), time.Now)
+	return token.NewVerifier(token.NewRemoteKeySet(k.urls(), &http.Client{Timeout: jwksTimeout}, time.Now), time.Now)
 }
 
-func (k *Keys) url() string {
-	if k.JWKSURL != "" {
+func (k *Keys) urls() []string {
+	if len(k.JWKSURL) > 0 {
 		return k.JWKSURL
 	}
-	first, _, _ := strings.Cut(k.UserURL, ",")
-	return strings.TrimSuffix(strings.TrimSpace(first), "/") + "/.well-known/jwks.json"
+	urls := make([]string, len(k.UserURL))
+	for i, base := range k.UserURL {
+		urls[i] = strings.TrimSuffix(strings.TrimSpace(base), "/") + "/.well-known/jwks.json"
+	}
+	return urls
 }
 
 // Service is what runs on a node.

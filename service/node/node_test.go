@@ -1,14 +1,20 @@
 package node
 
-import "testing"
+import (
+	"slices"
+	"testing"
+)
 
-func TestKeysAreThoseOfTheFirstUserServiceUnlessToldOtherwise(t *testing.T) {
-	for want, k := range map[string]Keys{
-		"http://a:1/.well-known/jwks.json": {UserURL: "http://a:1/, http://b:2"},
-		"https://id.example/keys":          {UserURL: "http://a:1", JWKSURL: "https://id.example/keys"},
+func TestKeysAreThoseOfTheUserServicesUnlessToldOtherwise(t *testing.T) {
+	for name, c := range map[string]struct {
+		keys Keys
+		want []string
+	}{
+		"user services": {Keys{UserURL: []string{"http://a:1/", " http://b:2"}}, []string{"http://a:1/.well-known/jwks.json", "http://b:2/.well-known/jwks.json"}},
+		"told":          {Keys{UserURL: []string{"http://a:1"}, JWKSURL: []string{"https://id.example/keys"}}, []string{"https://id.example/keys"}},
 	} {
-		if got := k.url(); got != want {
-			t.Errorf("%+v: %s, want %s", k, got, want)
+		if got := c.keys.urls(); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %s, want %s", name, got, c.want)
 		}
 	}
 }

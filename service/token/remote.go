@@ -33,7 +33,7 @@ const (
 // RemoteKeySet is a KeySet that another server publishes. It fetches when asked
 // for a key, one fetch at a time. It is safe for concurrent use.
 type RemoteKeySet struct {
-	url    string
+	urls   []string
 	client *http.Client
 	now    func() time.Time
 
@@ -45,10 +45,11 @@ type RemoteKeySet struct {
 	pending chan struct{} // closed when the fetch under way ends; nil: none
 }
 
-// NewRemoteKeySet makes a KeySet of what url serves. It does no I/O before the
-// first key is asked for.
-func NewRemoteKeySet(url string, client *http.Client, now func() time.Time) *RemoteKeySet {
-	return &RemoteKeySet{url: url, client: client, now: now}
+// NewRemoteKeySet makes a KeySet of what the servers at urls, at least one, all
+// serve: the first that answers is believed. It does no I/O before the first key
+// is asked for.
+func NewRemoteKeySet(urls []string, client *http.Client, now func() time.Time) *RemoteKeySet {
+	return &RemoteKeySet{urls: urls, client: client, now: now}
 }
 
 // Key implements KeySet. A fetch outlives the caller that caused it, since others
@@ -125,10 +126,23 @@ func (r *RemoteKeySet) fetch(now time.Time) {
 	}()
 }
 
+// read asks the servers in turn. Each gets its share of the time.
 func (r *RemoteKeySet) read() (StaticKeySet, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, r.url, nil)
+	var faults []error
+	for _, url := range r.urls {
+		ctx, cancel := context.WithTimeout(context.Background(), fetchTimeout/time.Duration(len(r.urls)))
+		keys, err := r.readFrom(ctx, url)
+		cancel()
+		if err == nil {
+			return keys, nil
+		}
+		faults = append(faults, err)
+	}
+	return nil, errors.Join(faults...)
+}
+
+func (r *RemoteKeySet) readFrom(ctx context.Context, url string) (StaticKeySet, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return nil, fmt.Errorf("fetch key set: %w", err)
 	}
@@ -138,7 +152,7 @@ func (r *RemoteKeySet) read() (StaticKeySet, error) {
 	}
 	defer res.Body.Close()
 	if res.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("fetch key set: %s answered %s", r.url, res.Status)
+		return nil, fmt.Errorf("fetch key set: %s answered %s", url, res.Status)
 	}
 	data, err := io.ReadAll(io.LimitReader(res.Body, maxJWKS+1))
 	if err != nil {

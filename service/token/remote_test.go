@@ -2,6 +2,7 @@ package token_test
 
 import (
 	"context"
+	"crypto/ed25519"
 	"errors"
 	"fmt"
 	"net/http"
@@ -50,7 +51,7 @@ func broken(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerErro
 func TestKeysAreFetchedOnceAndAgainAfterFiveMinutes(t *testing.T) {
 	s, at := signer(t, 'a'), &clock{start}
 	p := publish(t, keysOf(s))
-	keys := token.NewRemoteKeySet(p.URL, p.Client(), at.now)
+	keys := token.NewRemoteKeySet([]string{p.URL}, p.Client(), at.now)
 	for _, step := range []struct {
 		after   time.Duration
 		fetches int32
@@ -69,7 +70,7 @@ func TestKeysAreFetchedOnceAndAgainAfterFiveMinutes(t *testing.T) {
 func TestAFloodOfUnknownKeysMakesAtMostOneFetchInTenSeconds(t *testing.T) {
 	s, at := signer(t, 'a'), &clock{start}
 	p := publish(t, keysOf(s))
-	v := token.NewVerifier(token.NewRemoteKeySet(p.URL, p.Client(), at.now), at.now)
+	v := token.NewVerifier(token.NewRemoteKeySet([]string{p.URL}, p.Client(), at.now), at.now)
 	if _, err := v.Verify(t.Context(), sign(t, s, claims())); err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +107,7 @@ func TestManyWhoWaitForKeysShareOneFetch(t *testing.T) {
 		<-release
 		keysOf(s)(w)
 	})
-	keys := token.NewRemoteKeySet(p.URL, p.Client(), at.now)
+	keys := token.NewRemoteKeySet([]string{p.URL}, p.Client(), at.now)
 	impatient, leave := context.WithCancel(t.Context())
 	leave()
 	if _, err := keys.Key(impatient, s.KeyID()); !errors.Is(err, context.Canceled) {
@@ -130,7 +131,7 @@ func TestManyWhoWaitForKeysShareOneFetch(t *testing.T) {
 func TestANewKeyIsFoundWhenATokenNamesIt(t *testing.T) {
 	old, fresh, at := signer(t, 'a'), signer(t, 'b'), &clock{start}
 	p := publish(t, keysOf(old))
-	keys := token.NewRemoteKeySet(p.URL, p.Client(), at.now)
+	keys := token.NewRemoteKeySet([]string{p.URL}, p.Client(), at.now)
 	if _, err := keys.Key(t.Context(), old.KeyID()); err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +148,7 @@ func TestANewKeyIsFoundWhenATokenNamesIt(t *testing.T) {
 func TestKeysOutliveAnOutageOfTheirServer(t *testing.T) {
 	s, at := signer(t, 'a'), &clock{start}
 	p := publish(t, keysOf(s))
-	keys := token.NewRemoteKeySet(p.URL, p.Client(), at.now)
+	keys := token.NewRemoteKeySet([]string{p.URL}, p.Client(), at.now)
 	if _, err := keys.Key(t.Context(), s.KeyID()); err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +177,7 @@ func TestKeysOutliveAnOutageOfTheirServer(t *testing.T) {
 func TestAServerThatWasNeverReachedIsAskedOnceASecond(t *testing.T) {
 	s, at := signer(t, 'a'), &clock{start}
 	p := publish(t, broken)
-	keys := token.NewRemoteKeySet(p.URL, p.Client(), at.now)
+	keys := token.NewRemoteKeySet([]string{p.URL}, p.Client(), at.now)
 	for _, step := range []struct {
 		after   time.Duration
 		fetches int32
@@ -202,10 +203,27 @@ func TestKeySetsThatAreNoneAreNotTaken(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := publish(t, answer)
-			keys := token.NewRemoteKeySet(p.URL, p.Client(), (&clock{start}).now)
+			keys := token.NewRemoteKeySet([]string{p.URL}, p.Client(), (&clock{start}).now)
 			if _, err := keys.Key(t.Context(), s.KeyID()); problem.Of(err).Status != 503 {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+func TestAnotherServerIsAskedForTheKeysWhenTheFirstIsGone(t *testing.T) {
+	public, _, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	there := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = w.Write(token.JWKS(public))
+	}))
+	defer there.Close()
+	gone := httptest.NewServer(http.NotFoundHandler())
+	gone.Close()
+	keys := token.NewRemoteKeySet([]string{gone.URL, there.URL}, there.Client(), time.Now)
+	if got, err := keys.Key(t.Context(), token.Thumbprint(public)); err != nil || !got.Equal(public) {
+		t.Fatalf("got %v (%v)", got, err)
 	}
 }

@@ -119,7 +119,7 @@ func (d *deployment) publishKeys() {
 	})
 	server := httptest.NewServer(mux)
 	d.Cleanup(server.Close)
-	d.flags.UserURL = server.URL + ", http://another.example"
+	d.flags.UserURL = []string{server.URL, "http://another.example"}
 }
 
 // start runs the program and returns its base URL, and how to stop it.

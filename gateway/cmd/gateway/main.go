@@ -28,7 +28,7 @@ type flags struct {
 	ActivityURL    urls           `help:"Instances of the activity service." placeholder:"URL,…" env:"MEET5_ACTIVITY_URL"`
 	FraudURL       urls           `help:"Instances of the fraud service." placeholder:"URL,…" env:"MEET5_FRAUD_URL"`
 	ProjectionsURL urls           `help:"Instances of the projections service." placeholder:"URL,…" env:"MEET5_PROJECTIONS_URL"`
-	JWKSURL        string         `name:"jwks-url" help:"Where the keys of tokens are published; by default the first user service's /.well-known/jwks.json." placeholder:"URL" env:"MEET5_JWKS_URL"`
+	JWKSURL        []string       `name:"jwks-url" help:"Where the keys of tokens are published; by default the user services' /.well-known/jwks.json." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
 	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
 	config.Logging
@@ -81,8 +81,10 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	logger := f.Logger(os.Stderr, "gateway")
-	if f.JWKSURL == "" {
-		f.JWKSURL = f.UserURL[0].JoinPath("/.well-known/jwks.json").String()
+	if len(f.JWKSURL) == 0 {
+		for _, u := range f.UserURL {
+			f.JWKSURL = append(f.JWKSURL, u.JoinPath("/.well-known/jwks.json").String())
+		}
 	}
 	keys := token.NewRemoteKeySet(f.JWKSURL, &http.Client{Timeout: keysTimeout}, time.Now)
 	o := gateway.RemoteOptions{Logger: logger}
