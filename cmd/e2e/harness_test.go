@@ -235,8 +235,8 @@ func (c *client) act(kind string, target uuid.UUID) answer {
 	return c.post("/v1/activities", object{"type": kind, "target": target})
 }
 
-// batch posts lines and returns what became of each.
-func (c *client) batch(lines []object) []object {
+// tryBatch posts lines.
+func (c *client) tryBatch(lines []object) answer {
 	c.t.Helper()
 	var body bytes.Buffer
 	e := json.NewEncoder(&body)
@@ -245,7 +245,13 @@ func (c *client) batch(lines []object) []object {
 			c.t.Fatal(err)
 		}
 	}
-	a := c.send(http.MethodPost, "/v1/activities/batch", "application/x-ndjson", &body).is(http.StatusOK)
+	return c.send(http.MethodPost, "/v1/activities/batch", "application/x-ndjson", &body)
+}
+
+// batch posts lines and returns what became of each.
+func (c *client) batch(lines []object) []object {
+	c.t.Helper()
+	a := c.tryBatch(lines).is(http.StatusOK)
 	var out []object
 	for s := bufio.NewScanner(bytes.NewReader(a.body)); s.Scan(); {
 		var o object
@@ -277,6 +283,7 @@ func (c *client) list(path string) list {
 // failure.
 func eventually(t *testing.T, what string, ask func() (got any, ok bool)) {
 	t.Helper()
+	begin := time.Now()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	pace := time.NewTicker(5 * time.Millisecond)
@@ -284,6 +291,7 @@ func eventually(t *testing.T, what string, ask func() (got any, ok bool)) {
 	for {
 		got, ok := ask()
 		if ok {
+			t.Logf("%s: after %v", what, time.Since(begin).Round(time.Millisecond))
 			return
 		}
 		select {
