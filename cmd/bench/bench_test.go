@@ -154,8 +154,15 @@ func BenchmarkRestartEmbedded(b *testing.B) {
 
 // BenchmarkOneActivity posts single activities over 64 connections through the
 // gateway, with a token, into files; and, in turn, the same JSON to a bare echo
-// handler that only decodes it.
+// handler that only decodes it. Of one member they all go to one partition; 64
+// members spread them over all.
 func BenchmarkOneActivity(b *testing.B) {
+	for _, members := range []int{1, connections} {
+		b.Run(fmt.Sprintf("members=%d", members), func(b *testing.B) { oneActivity(b, members) })
+	}
+}
+
+func oneActivity(b *testing.B, members int) {
 	accounts, _ := stream()
 	where := backend.Where{Data: b.TempDir()}
 	back, url, stop := start(b, where)
@@ -163,14 +170,17 @@ func BenchmarkOneActivity(b *testing.B) {
 	if err := ingest.Accounts(b.Context(), back.User, accounts); err != nil {
 		b.Fatal(err)
 	}
-	token := signUp(b, url)
+	var tokens []string
+	for i := range members {
+		tokens = append(tokens, signUp(b, url, fmt.Sprintf("member%d", i)))
+	}
 	bare := bareEcho(b)
 	var spent [2]time.Duration
 	const chunk = 4096
 	for b.Loop() {
 		for i, to := range []string{bare, url + "/v1/activities"} {
 			begin := time.Now()
-			load(b, to, token, accounts, chunk)
+			load(b, to, tokens, accounts, chunk)
 			spent[i] += time.Since(begin)
 		}
 	}
@@ -180,7 +190,7 @@ func BenchmarkOneActivity(b *testing.B) {
 	b.ReportMetric(spent[0].Seconds()/spent[1].Seconds(), "ratio")
 }
 
-func signUp(b testing.TB, url string) string {
+func signUp(b testing.TB, url, handle string) string {
 	post := func(path string, body map[string]string) []byte {
 		sent, err := json.Marshal(body)
 		if err != nil {
@@ -197,11 +207,11 @@ func signUp(b testing.TB, url string) string {
 		}
 		return answer
 	}
-	post("/v1/users", map[string]string{"handle": "anna", "email": "anna@example.org", "password": "correct horse battery", "display_name": "Anna", "birth_date": "1990-01-31"})
+	post("/v1/users", map[string]string{"handle": handle, "email": handle + "@example.org", "password": "correct horse battery", "display_name": "Anna", "birth_date": "1990-01-31"})
 	var s struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := json.Unmarshal(post("/v1/sessions", map[string]string{"login": "anna", "password": "correct horse battery"}), &s); err != nil {
+	if err := json.Unmarshal(post("/v1/sessions", map[string]string{"login": handle, "password": "correct horse battery"}), &s); err != nil {
 		b.Fatal(err)
 	}
 	return s.AccessToken
@@ -235,12 +245,13 @@ func bareEcho(b testing.TB) string {
 }
 
 // load makes n requests over 64 connections.
-func load(b testing.TB, url, token string, accounts []ingest.Account, n int64) {
+func load(b testing.TB, url string, tokens []string, accounts []ingest.Account, n int64) {
 	client := &http.Client{Transport: transport()}
 	var left atomic.Int64
 	left.Store(n)
 	var wg sync.WaitGroup
-	for range connections {
+	for c := range connections {
+		token := tokens[c%len(tokens)]
 		wg.Go(func() {
 			for {
 				i := left.Add(-1)

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"runtime"
 	"slices"
 	"sync"
 	"time"
@@ -40,9 +41,9 @@ const (
 type DB struct {
 	bolt *bolt.DB
 
-	turn  sync.Mutex // held through one write transaction
-	mu    sync.Mutex // guards queue
-	queue []*insert
+	mu      sync.Mutex // guards queue
+	queue   []*insert
+	writing bool // writeAll is at it
 }
 
 // Open opens or makes the file. It fails with ErrInUse if another process holds
@@ -149,20 +150,30 @@ func (s *Store) Insert(_ context.Context, c events.Commit, keys []string) error 
 	d := s.db
 	d.mu.Lock()
 	d.queue = append(d.queue, in)
+	// The first to come has what waits written, in a goroutine of its own, so that
+	// nobody is held up by what others brought later.
+	if !d.writing {
+		d.writing = true
+		go d.writeAll()
+	}
 	d.mu.Unlock()
+	return <-in.done
+}
 
-	// Whoever gets the turn writes all that wait, its own among them unless the
-	// one before has done so.
-	d.turn.Lock()
-	d.mu.Lock()
-	batch := d.queue
-	d.queue = nil
-	d.mu.Unlock()
-	if len(batch) > 0 {
+// writeAll writes, one transaction after the other, until nothing waits.
+func (d *DB) writeAll() {
+	for {
+		runtime.Gosched() // those who were just answered may bring more
+		d.mu.Lock()
+		batch := d.queue
+		d.queue = nil
+		d.writing = len(batch) > 0
+		d.mu.Unlock()
+		if len(batch) == 0 {
+			return
+		}
 		d.write(batch)
 	}
-	d.turn.Unlock()
-	return <-in.done
 }
 
 // write makes the batch durable in one transaction. A commit that is refused
