@@ -200,7 +200,7 @@ func signUp(b testing.TB, url, handle string) string {
 		if err != nil {
 			b.Fatal(err)
 		}
-		defer res.Body.Close() //nolint:errcheck // only read
+		defer res.Body.Close()
 		answer, err := io.ReadAll(res.Body)
 		if err != nil || res.StatusCode != http.StatusCreated {
 			b.Fatal(res.Status, string(answer), err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -26,7 +27,7 @@ func freePort(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck // only looked at
+	defer l.Close()
 	return l.Addr().String()
 }
 
@@ -82,7 +83,7 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 	for _, name := range services {
 		for i, address := range addresses[name] {
 			cmd := exec.Command(filepath.Join(bin, name)) //nolint:gosec // our own programs
-			cmd.Env = append(environment, "MEET5_LISTEN="+address)
+			cmd.Env = slices.Concat(environment, []string{"MEET5_LISTEN=" + address})
 			var printed bytes.Buffer
 			cmd.Stderr = &printed
 			if err := cmd.Start(); err != nil {

@@ -164,7 +164,7 @@ func (c *client) send(method, path, contentType string, body io.Reader, header .
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
 		c.t.Fatal(err)

@@ -150,8 +150,8 @@ func TestNothingIsLostOrRepeatedWhenAnswersAreLost(t *testing.T) {
 		var wg sync.WaitGroup
 		for w := range 4 {
 			l := log.New(store, log.Options{Backoff: quickly})
-			defer l.Close()
 			wg.Go(func() {
+				defer l.Close()
 				for n := range 12 {
 					e := visit(w*100 + n)
 					if n%3 == 0 {

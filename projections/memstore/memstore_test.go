@@ -13,6 +13,8 @@ var subject = storetest.Subject{Open: func() views.Store { return memstore.New()
 
 func TestKeepsTheRulesOfTheViews(t *testing.T) { storetest.Run(t, subject) }
 
+func TestStandsRaces(t *testing.T) { storetest.Races(t, subject) }
+
 func TestEqualsTheRulesHoweverEventsAreDelivered(t *testing.T) { storetest.Property(t, subject) }
 
 func TestABatchThatLeavesAGapIsRefused(t *testing.T) {

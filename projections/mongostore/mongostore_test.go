@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 
 func TestKeepsTheRulesOfTheViews(t *testing.T) { storetest.Run(t, subject(t)) }
 
+func TestStandsRaces(t *testing.T) { storetest.Races(t, subject(t)) }
+
 func TestEqualsTheMemoryStoreHoweverEventsAreDelivered(t *testing.T) {
 	storetest.Property(t, subject(t))
 }

@@ -27,6 +27,6 @@ func (d *visitDoc) fold(changes []views.Change) {
 	}
 }
 
-func (d *visitDoc) fields() (set, unset bson.D) {
+func (d *visitDoc) fields() (set, unset bson.D) { //nolint:unparam // other documents unset some
 	return bson.D{{Key: "n", Value: d.Count}, {Key: "f", Value: d.First}, {Key: "l", Value: d.Last}}, nil
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -194,19 +193,10 @@ func (p *partition) step(ctx context.Context, w *worker, s step) {
 	if from == to {
 		return
 	}
-	if p.subject.Before != nil {
-		var die context.CancelFunc
-		ctx, die = context.WithCancel(ctx)
-		defer die()
-		var exchanges atomic.Int64
-		ctx = p.subject.Before(ctx, func() {
-			p.schedule.wait(w)
-			if exchanges.Add(1) == int64(s.breaksAt) {
-				die()
-			}
-		})
-	}
-	if p.history.apply(ctx, p.store, p.number, from, to) != nil {
+	err := exchange(ctx, p.subject, p.schedule, w, s.breaksAt, func(ctx context.Context) error {
+		return p.history.apply(ctx, p.store, p.number, from, to)
+	})
+	if err != nil {
 		return
 	}
 	p.mu.Lock()

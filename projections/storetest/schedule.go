@@ -13,16 +13,21 @@ import (
 type schedule struct {
 	mu      sync.Mutex
 	random  *rand.Rand
+	calm    int // turns between a worker's ranks, on average
 	active  int // calls under way
 	waiting []*turn
 }
 
-// reshuffle is how many turns pass between a worker's ranks, on average.
-const reshuffle = 6
+// maxCalm is the most turns that pass between a worker's ranks, on average.
+const maxCalm = 6
 
 // worker is one that makes one call at a time; a call may exchange things side by
 // side.
-type worker struct{ rank uint64 }
+type worker struct {
+	rank   uint64
+	turns  int // that it has waited for
+	holdAt int // the turn that comes when no other worker has a call under way; 0 if none does
+}
 
 // turn is an exchange that waits.
 type turn struct {
@@ -31,7 +36,8 @@ type turn struct {
 }
 
 func newSchedule(seed uint64) *schedule {
-	return &schedule{random: rand.New(rand.NewPCG(seed, 0))} //nolint:gosec // reproducible on purpose
+	random := rand.New(rand.NewPCG(seed, 0)) //nolint:gosec // reproducible on purpose
+	return &schedule{random: random, calm: 1 + random.IntN(maxCalm)}
 }
 
 func (s *schedule) worker() *worker {
@@ -54,14 +60,27 @@ func (s *schedule) end() {
 	s.grant()
 }
 
-// wait returns when it is the worker's turn.
-func (s *schedule) wait(w *worker) {
+// restart counts the worker's turns anew.
+func (s *schedule) restart(w *worker) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	w.turns = 0
+}
+
+// wait returns when it is the worker's turn, and which one it is, from 1 on.
+func (s *schedule) wait(w *worker) (n int) {
 	t := &turn{of: w, granted: make(chan struct{})}
 	s.mu.Lock()
+	w.turns++
+	n = w.turns
+	if n == w.holdAt {
+		w.rank = 0
+	}
 	s.waiting = append(s.waiting, t)
 	s.grant()
 	s.mu.Unlock()
 	<-t.granted
+	return n
 }
 
 // grant lets workers go on until one is on its way to the server or its end. One
@@ -77,7 +96,7 @@ func (s *schedule) grant() {
 		}
 		t := s.waiting[next]
 		s.waiting = slices.Delete(s.waiting, next, next+1)
-		if s.random.IntN(reshuffle) == 0 {
+		if t.of.rank > 0 && s.random.IntN(s.calm) == 0 {
 			t.of.rank = s.random.Uint64()
 		}
 		close(t.granted)

@@ -201,8 +201,8 @@ func (s *scene) like(user int, at time.Time) views.Like {
 
 // emptyIsNil compares slices without telling empty ones from nil ones.
 var emptyIsNil = cmp.Options{
-	cmp.Transformer("visits", func(v []views.Visit) []any { return anySlice(v) }),
-	cmp.Transformer("likes", func(v []views.Like) []any { return anySlice(v) }),
+	cmp.Transformer("visits", anySlice[views.Visit]),
+	cmp.Transformer("likes", anySlice[views.Like]),
 }
 
 func anySlice[T any](items []T) []any {

@@ -47,6 +47,9 @@ const (
 	// mongoTimeout bounds the search for a server, so that an outage is told to
 	// clients before they give up.
 	mongoTimeout = 3 * time.Second
+	// queryTimeout bounds one query of whoever sets no deadline: a server that is
+	// frozen must not hold anybody for ever.
+	queryTimeout = 10 * time.Second
 	// jwksTimeout bounds one read of the keys that tokens are signed with.
 	jwksTimeout = 5 * time.Second
 )
@@ -133,7 +136,7 @@ type Node struct {
 func New(name string, f Flags) (*Node, error) {
 	n := &Node{Logger: f.Logger(os.Stderr, name), Metrics: metrics.NewRegistry(), flags: f}
 	var err error
-	if n.client, err = mongo.Connect(options.Client().ApplyURI(f.Mongo).SetAppName("meet5-" + name).SetServerSelectionTimeout(mongoTimeout)); err != nil {
+	if n.client, err = mongo.Connect(options.Client().ApplyURI(f.Mongo).SetAppName("meet5-" + name).SetServerSelectionTimeout(mongoTimeout).SetTimeout(queryTimeout)); err != nil {
 		return nil, &run.UsageError{Err: fmt.Errorf("--mongo: %w", err)}
 	}
 	n.broker = rabbit.Config{URI: f.AMQP, Topology: rabbit.PrefixTopology(f.Prefix), Logger: n.Logger}

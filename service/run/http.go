@@ -91,7 +91,7 @@ func HTTP(ctx context.Context, s Server) error {
 	limit, done := context.WithTimeout(context.WithoutCancel(ctx), s.ShutdownTimeout)
 	defer done()
 	err := server.Shutdown(limit)
-	<-served
+	<-served //nolint:errcheck // it says only that it was shut down
 	if err == nil {
 		return nil
 	}

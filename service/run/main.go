@@ -74,7 +74,7 @@ func endedAsTold(ctx context.Context, err error) bool {
 		return false
 	}
 	for ; err != nil; err = errors.Unwrap(err) {
-		if err == context.Canceled {
+		if err == context.Canceled { //nolint:errorlint // it walks the chain itself
 			return true
 		}
 	}

@@ -44,9 +44,9 @@ type sample struct {
 	Number   json.Number            `json:"number"`
 	Quoted   int                    `json:"quoted,string"`
 	Hidden   string                 `json:"-"`
-	Dash     string                 `json:"-,"`
+	Dash     string                 `json:"-,"` //nolint:staticcheck // a name that must be read as it is
 	Untagged string
-	private  string
+	private  string //nolint:unused // there to be left alone
 }
 
 type inner struct {

@@ -117,7 +117,7 @@ func CheckPassword(s string) string {
 }
 
 // line takes a text of one line.
-func (f *faults) line(field, s string, least, most int) string {
+func (f *faults) line(field, s string, least, most int) string { //nolint:unparam // both bounds belong to the field
 	s = strings.TrimSpace(norm.NFC.String(s))
 	f.add(field, checkText(s, least, most, ""))
 	return s

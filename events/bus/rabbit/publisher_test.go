@@ -121,7 +121,7 @@ func TestPublishFailsAtOnceDuringAnOutageAndWorksAfterIt(t *testing.T) {
 	px.cut(-1)
 	until(t, "an outage", func() error {
 		if err := pub.Publish("log.1", text("lost")); !errors.Is(err, rabbit.ErrUnavailable) {
-			return fmt.Errorf("publish gave %v", err)
+			return fmt.Errorf("publish gave %w", err)
 		}
 		return nil
 	})
@@ -193,7 +193,7 @@ func TestASilentBrokerHoldsNobodyUpForEver(t *testing.T) {
 			// From here on, not even a connection can be had.
 			until(t, "an outage", func() error {
 				if err := pub.Publish("log.1", text("a")); !errors.Is(err, rabbit.ErrUnavailable) {
-					return fmt.Errorf("publish gave %v", err)
+					return fmt.Errorf("publish gave %w", err)
 				}
 				return nil
 			})
@@ -215,7 +215,7 @@ func TestABrokerThatTakesNoMessagesIsLeftAlone(t *testing.T) {
 	until(t, "the broker is known to take nothing", func() error {
 		err := pub.Publish("log.1", text("b"))
 		if !errors.Is(err, rabbit.ErrUnavailable) || !strings.Contains(err.Error(), "low on memory") {
-			return fmt.Errorf("publish gave %v", err)
+			return fmt.Errorf("publish gave %w", err)
 		}
 		return nil
 	})

@@ -127,7 +127,7 @@ func TestALoneSubscriptionLeavesNothingBehind(t *testing.T) {
 	ends(t, messages)
 	until(t, "after it", func() error {
 		if err := pub.Publish("log.1", text("c")); !errors.Is(err, rabbit.ErrUnroutable) {
-			return fmt.Errorf("publish gave %v, want ErrUnroutable", err)
+			return fmt.Errorf("publish gave %w, want ErrUnroutable", err)
 		}
 		return nil
 	})

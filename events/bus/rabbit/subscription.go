@@ -157,7 +157,7 @@ func (s *subscription) deliver(c *consumer, d *amqp.Delivery) bool {
 		t := time.NewTimer(pause)
 		select {
 		case <-t.C:
-		case <-c.lost:
+		case <-c.lost: //nolint:errcheck // why does not matter here
 			return false
 		case <-s.ctx.Done():
 			return false
@@ -181,7 +181,7 @@ func (s *subscription) attempt(c *consumer, d *amqp.Delivery) outcome {
 	m.SetContext(ctx)
 	select {
 	case s.out <- m:
-	case <-c.lost:
+	case <-c.lost: //nolint:errcheck // why does not matter here
 		return ended // the broker will give it out again
 	case <-s.ctx.Done():
 		return ended

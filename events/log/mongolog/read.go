@@ -93,7 +93,9 @@ func (s *Store) page(ctx context.Context, partition int, from uint64, limit int)
 		return nil, err
 	}
 	filter := bson.D{{Key: fieldFirst, Value: bson.D{{Key: "$gte", Value: int64(from)}}}} //nolint:gosec // at most one commit above a stored sequence
-	cur, err := coll.Find(ctx, filter, commitsInOrder().SetLimit(-int64(limit)))          // negative: one answer
+	// A negative limit is one answer, and unless it is asked for more, a server
+	// puts no more than 101 documents into a first answer.
+	cur, err := coll.Find(ctx, filter, commitsInOrder().SetLimit(-int64(limit)).SetBatchSize(int32(limit))) //nolint:gosec // at most maxPage
 	if err != nil {
 		return nil, err
 	}

@@ -174,6 +174,18 @@ func TestAPageIsBoundedByBytesAndHoldsNothingOnTheServer(t *testing.T) {
 	}
 }
 
+func TestAPartitionOfManySmallCommitsIsReadToItsEnd(t *testing.T) {
+	s := newStore(t, database(t, nil), 1)
+	// More than a server puts into one answer if it is not asked for more.
+	const total = 250
+	for first := range uint64(total) {
+		insert(t, s, commitOf(t, 0, first+1, 1, 10))
+	}
+	if got, err := read(t.Context(), s, 0, 0); err != nil || len(got) != total {
+		t.Fatalf("read %d commits (%v), want %d", len(got), err, total)
+	}
+}
+
 func TestAPageThatTheServerCutsIsNotTakenForTheEnd(t *testing.T) {
 	s := newStore(t, database(t, nil), 1)
 	// After small commits a page asks for many, and these are large.
