@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -34,8 +35,16 @@ import (
 	"github.com/meet5/backend/user/vault/mongovault"
 )
 
-// connectTimeout bounds how long a real service may take to answer at start.
-const connectTimeout = 10 * time.Second
+const (
+	// connectTimeout bounds how long a real service may take to answer at start.
+	connectTimeout = 10 * time.Second
+	// queryTimeout bounds one query of whoever sets no deadline: a server that is
+	// frozen must not hold anybody for ever.
+	queryTimeout = 10 * time.Second
+	// MigrationTimeout bounds a run of migrations; building an index takes its
+	// time.
+	MigrationTimeout = time.Hour
+)
 
 // Where says where the data lives: in files of a folder, or on real services.
 type Where struct {
@@ -62,6 +71,20 @@ func (w Where) Validate() error {
 		return errors.New("--data, or --mongo and --amqp, is needed")
 	}
 	return nil
+}
+
+// logFile is the file of the data folder that holds the logs. The other files are
+// worth nothing without it.
+const logFile = "log.db"
+
+// Empty says that the folder holds no data: Open would make it. Real services are
+// not asked, and never empty.
+func (w Where) Empty() bool {
+	if w.Real() {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(w.Data, logFile))
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // Stores are what the services keep their data in. Close lets go of them.
@@ -121,7 +144,7 @@ func (s *Stores) openFiles(_ context.Context, w Where, _ *slog.Logger) error {
 	if err := os.MkdirAll(w.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
-	db, err := boltlog.Open(filepath.Join(w.Data, "log.db"))
+	db, err := boltlog.Open(filepath.Join(w.Data, logFile))
 	if err != nil {
 		return err
 	}
@@ -158,7 +181,7 @@ func (s *Stores) openFiles(_ context.Context, w Where, _ *slog.Logger) error {
 
 // Connect reaches a MongoDB server and names the installation's databases.
 func Connect(ctx context.Context, w Where) (migrations.Databases, *mongo.Client, error) {
-	client, err := mongo.Connect(options.Client().ApplyURI(w.Mongo).SetAppName("meet5").SetServerSelectionTimeout(connectTimeout))
+	client, err := mongo.Connect(options.Client().ApplyURI(w.Mongo).SetAppName("meet5").SetServerSelectionTimeout(connectTimeout).SetTimeout(queryTimeout))
 	if err != nil {
 		return migrations.Databases{}, nil, fmt.Errorf("--mongo: %w", err)
 	}
@@ -203,7 +226,9 @@ func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger)
 	if err != nil {
 		return err
 	}
-	if _, err := runner.Up(ctx); err != nil {
+	migrating, cancel := context.WithTimeout(ctx, MigrationTimeout)
+	defer cancel()
+	if _, err := runner.Up(migrating); err != nil {
 		return fmt.Errorf("bring the databases up to date: %w", err)
 	}
 	s.User = mongolog.Open(dbs.Log, events.UserLog, events.UserPartitions)

@@ -23,6 +23,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
+	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/cmd/backend"
@@ -358,4 +359,77 @@ func bareUpserts(b testing.TB, c *mongo.Collection, out []ingest.Act) {
 		})
 	}
 	wg.Wait()
+}
+
+// BenchmarkAppendBatches appends 157,474 visits to the log on MongoDB, in batches
+// and with nobody following, beside the bare driver that inserts the same commit
+// documents, one goroutine a partition as the log has.
+func BenchmarkAppendBatches(b *testing.B) {
+	accounts, out := stream()
+	var ours, bare time.Duration
+	for b.Loop() {
+		where := realServices(b)
+		t := tools(b, where)
+		if err := ingest.Accounts(b.Context(), t.User, accounts); err != nil {
+			b.Fatal(err)
+		}
+		begin := time.Now()
+		take(b, t, nil, out)
+		ours += time.Since(begin)
+		client, err := mongo.Connect(options.Client().ApplyURI(where.Mongo))
+		if err != nil {
+			b.Fatal(err)
+		}
+		bare += insertBare(b, t, client.Database(where.Prefix+"_bare", options.Database().SetWriteConcern(writeconcern.Majority())))
+		if err := t.Close(); err != nil {
+			b.Fatal(err)
+		}
+		for _, db := range []string{"log", "user", "projections", "fraud", "bare"} {
+			if err := client.Database(where.Prefix + "_" + db).Drop(b.Context()); err != nil {
+				b.Error(err)
+			}
+		}
+		_ = client.Disconnect(b.Context())
+	}
+	n := float64(b.N * len(out))
+	b.ReportMetric(n/ours.Seconds(), "events/s")
+	b.ReportMetric(n/bare.Seconds(), "bare-events/s")
+	b.ReportMetric(bare.Seconds()/ours.Seconds(), "of-bare")
+}
+
+// insertBare inserts the log's commits anew and returns how long that took.
+func insertBare(b testing.TB, t *backend.Tools, db *mongo.Database) time.Duration {
+	documents := make([][]bson.D, t.Activity.Partitions())
+	for p := range documents {
+		for c, err := range t.Activity.Read(b.Context(), p, 0) {
+			if err != nil {
+				b.Fatal(err)
+			}
+			documents[p] = append(documents[p], bson.D{
+				{Key: "_id", Value: int64(c.First)}, {Key: "n", Value: c.Count}, //nolint:gosec // a sequence
+				{Key: "w", Value: c.Writer[:]}, {Key: "t", Value: c.RecordedAt}, {Key: "e", Value: c.Bytes()},
+			})
+		}
+	}
+	for p := range documents { // as the log's, with the index that guards keys
+		if _, err := db.Collection(strconv.Itoa(p)).Indexes().CreateOne(b.Context(), mongo.IndexModel{
+			Keys: bson.D{{Key: "k", Value: 1}}, Options: options.Index().SetUnique(true).SetSparse(true),
+		}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	begin := time.Now()
+	var wg sync.WaitGroup
+	for p := range documents {
+		wg.Go(func() {
+			for _, d := range documents[p] {
+				if _, err := db.Collection(strconv.Itoa(p)).InsertOne(context.Background(), d); err != nil {
+					b.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return time.Since(begin)
 }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/labels"
 )
 
 // space is the name space (RFC 9562, version 5) of the UUIDs made here.
@@ -34,8 +35,8 @@ type Columns struct {
 	// Type is "visit" or "like" for every row, or the column that says so row by
 	// row; "visit" if empty.
 	Type string
-	// Label is the column of a label on the actor, or empty. A value that is
-	// empty, "0" or "false" is no label.
+	// Label is the column of a label on the actor, or empty. labels.Bad says which
+	// of its values are one.
 	Label string
 }
 
@@ -88,6 +89,9 @@ type ColumnError struct {
 }
 
 func (e *ColumnError) Error() string {
+	if e.Column == "" {
+		return fmt.Sprintf("--%s: is missing; the file has the columns %s", e.Flag, strings.Join(e.Columns, ", "))
+	}
 	return fmt.Sprintf("--%s: the file has no column %q; it has %s", e.Flag, e.Column, strings.Join(e.Columns, ", "))
 }
 
@@ -108,6 +112,9 @@ func NewReader(r io.Reader, columns Columns, members Members) (*Reader, error) {
 	c.FieldsPerRecord = -1
 	c.ReuseRecord = true
 	header, err := c.Read()
+	if errors.Is(err, io.EOF) {
+		return nil, errors.New("the file is empty; its first line must name the columns")
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the line with the columns' names: %w", err)
 	}
@@ -159,12 +166,16 @@ func (d *Reader) Next() (Row, error) {
 	if need := max(d.at.actor, d.at.target, d.at.time, d.at.kind, d.at.label); need >= len(record) {
 		return fault("", "it has %d fields, at least %d are needed", len(record), need+1)
 	}
-	actor, target := record[d.at.actor], record[d.at.target]
+	actor, target := nameOf(record[d.at.actor]), nameOf(record[d.at.target])
 	switch {
 	case actor == "":
 		return fault(d.columns.Actor, "is empty")
 	case target == "":
 		return fault(d.columns.Target, "is empty")
+	case actor == nobody:
+		return fault(d.columns.Actor, "is the nil UUID, which is nobody's")
+	case target == nobody:
+		return fault(d.columns.Target, "is the nil UUID, which is nobody's")
 	case actor == target:
 		return fault(d.columns.Target, "is the actor: nobody visits or likes themselves")
 	}
@@ -180,9 +191,10 @@ func (d *Reader) Next() (Row, error) {
 		}
 	}
 	if d.at.label >= 0 {
-		switch v := record[d.at.label]; v {
-		case "", "0", "false":
-		default:
+		if v := record[d.at.label]; labels.Bad(v) {
+			if err := (labels.Label{User: MemberID(actor), At: row.At, Label: v}).Validate(); err != nil {
+				return fault(d.columns.Label, "%v", err)
+			}
 			row.Label = v
 		}
 	}
@@ -203,10 +215,24 @@ func (d *Reader) member(name string, at time.Time) *Member {
 	return m
 }
 
+// nobody is the name of a member that cannot be.
+const nobody = "00000000-0000-0000-0000-000000000000"
+
+// nameOf is what a member is called here: UUIDs are the same however they are
+// written, other names are what they are.
+func nameOf(field string) string {
+	if len(field) == len(nobody) {
+		if id, err := uuid.Parse(field); err == nil {
+			return id.String()
+		}
+	}
+	return field
+}
+
 // MemberID is the ID of the member that a file calls name: the name itself if it
 // is a UUID, else one that follows from it.
 func MemberID(name string) uuid.UUID {
-	if len(name) == 36 {
+	if len(name) == len(nobody) {
 		if id, err := uuid.Parse(name); err == nil {
 			return id
 		}

@@ -3,6 +3,7 @@ package dataset_test
 import (
 	"errors"
 	"io"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -105,5 +106,43 @@ func TestIDsAreTheSameAtEachReading(t *testing.T) {
 	id := uuid.New()
 	if dataset.MemberID(id.String()) != id {
 		t.Error("a member's UUID is not kept")
+	}
+}
+
+func TestAUUIDIsTheSameMemberHoweverItIsWritten(t *testing.T) {
+	const text = "u,i,ts\n" +
+		"9B0E2B3C-2C1F-4B6E-8A44-0C5D7A3E9F10,b,1\n" +
+		"9b0e2b3c-2c1f-4b6e-8a44-0c5d7a3e9f10,b,2\n" +
+		"9b0e2b3c-2c1f-4b6e-8a44-0c5d7a3e9f10,9B0E2B3C-2C1F-4B6E-8A44-0C5D7A3E9F10,3\n" +
+		"b,00000000-0000-0000-0000-000000000000,4\n" +
+		"not-a-uuid-but-as-long-as-one-is-yes,b,5\n"
+	rows, faults := read(t, text, dataset.Columns{Actor: "u", Target: "i", Time: "ts"})
+	if len(rows) != 3 || rows[0].Actor != rows[1].Actor || rows[0].Actor.ID.String() != "9b0e2b3c-2c1f-4b6e-8a44-0c5d7a3e9f10" {
+		t.Errorf("rows %+v", rows)
+	}
+	want := []string{"line 4, column i: is the actor", "line 5, column i: is the nil UUID"}
+	if !slices.EqualFunc(faults, want, strings.HasPrefix) {
+		t.Errorf("faults %q", faults)
+	}
+}
+
+func TestALabelIsWhatSaysSomethingBad(t *testing.T) {
+	text := "u,i,ts,label\na,b,1,no\na,b,2,OK\na,b,3,0.0\na,b,4,banned\na,b,5," + strings.Repeat("x", 200) + "\na,b,6,\x00\n"
+	rows, faults := read(t, text, columns)
+	if len(rows) != 4 || rows[0].Label+rows[1].Label+rows[2].Label != "" || rows[3].Label != "banned" {
+		t.Errorf("rows %+v", rows)
+	}
+	if len(faults) != 2 || !strings.HasPrefix(faults[0], "line 6, column label: ") || !strings.HasPrefix(faults[1], "line 7, column label: ") {
+		t.Errorf("faults %q", faults)
+	}
+}
+
+func TestAFileWithoutColumnsIsRefused(t *testing.T) {
+	if _, err := dataset.NewReader(strings.NewReader(""), columns, dataset.Members{}); err == nil || !strings.Contains(err.Error(), "empty") {
+		t.Errorf("an empty file: %v", err)
+	}
+	_, err := dataset.NewReader(strings.NewReader("a,b\n"), dataset.Columns{Target: "b", Time: "a"}, dataset.Members{})
+	if err == nil || err.Error() != "--actor: is missing; the file has the columns a, b" {
+		t.Errorf("no name of a column: %v", err)
 	}
 }

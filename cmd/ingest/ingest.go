@@ -2,12 +2,14 @@
 // simulation, into the logs.
 //
 // It promises that taking in the same source again adds nothing, however far the
-// first time came; that each partition gets its events in the source's order;
-// and that what waits to be written is bounded by two chunks.
+// first time came and however much was written since; that each partition gets
+// its events in the source's order; and that what waits to be written is bounded.
+// It holds the IDs of all that was in the log at its start, about 40 bytes each.
 package ingest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -19,11 +21,10 @@ import (
 )
 
 const (
-	// chunk is how many acts are submitted before those of the chunk before are
-	// waited for. Two of them fit a partition's queue (log.MaxQueuedEvents).
-	chunk = log.MaxQueuedEvents / 2
 	// piece is how many events of one partition make one append.
-	piece = 1024
+	piece = 512
+	// ahead is how many events may be on their way to the log.
+	ahead = 64 * piece
 )
 
 // Act is one activity to take in.
@@ -44,19 +45,21 @@ type Counts struct {
 type Writer struct {
 	log    *log.Log
 	joined map[uuid.UUID]time.Time
-	old    map[uuid.UUID]struct{} // IDs that the log no longer knows by itself
+	// known are the IDs that were in the log at the start. The log knows the last
+	// ones itself, but only until as many new ones have come.
+	known map[uuid.UUID]struct{}
 
 	counts  Counts
-	current [][]events.Event // by partition
-	size    int
-	flying  []*log.Pending
+	current [][]events.Event // by partition, each less than a piece
+	flying  []flight         // oldest first
+	inAir   int              // events of flying
 }
 
 // NewWriter reads from the logs what it must know: who is registered since when,
-// and, of a long activity log, the IDs that are beyond its window.
+// and which activities are there.
 func NewWriter(ctx context.Context, activities *log.Log, users log.Reader) (*Writer, error) {
 	w := &Writer{
-		log: activities, joined: make(map[uuid.UUID]time.Time), old: make(map[uuid.UUID]struct{}),
+		log: activities, joined: make(map[uuid.UUID]time.Time), known: make(map[uuid.UUID]struct{}),
 		current: make([][]events.Event, activities.Partitions()),
 	}
 	for e, err := range log.Events(ctx, users, 0, 0) {
@@ -72,18 +75,11 @@ func NewWriter(ctx context.Context, activities *log.Log, users log.Reader) (*Wri
 		}
 	}
 	for p := range activities.Partitions() {
-		head, err := activities.Head(ctx, p)
-		if err != nil {
-			return nil, fmt.Errorf("read what is in the log: %w", err)
-		}
 		for e, err := range log.Events(ctx, activities, p, 0) {
 			if err != nil {
 				return nil, fmt.Errorf("read what is in the log: %w", err)
 			}
-			if e.Sequence+log.Window > head {
-				break
-			}
-			w.old[e.ID] = struct{}{}
+			w.known[e.ID] = struct{}{}
 		}
 	}
 	return w, nil
@@ -92,7 +88,7 @@ func NewWriter(ctx context.Context, activities *log.Log, users log.Reader) (*Wri
 // Add takes one act in. It returns before the act is durable: Flush says when.
 // An actor who is registered joined when the user log says, whatever the act does.
 func (w *Writer) Add(ctx context.Context, a Act) error {
-	if _, known := w.old[a.ID]; known {
+	if _, there := w.known[a.ID]; there {
 		w.counts.Known++
 		return nil
 	}
@@ -103,59 +99,75 @@ func (w *Writer) Add(ctx context.Context, a Act) error {
 	e := activity.NewEvent(a.Actor, a.Target, a.Kind, a.ID, a.At, joined, true)
 	p := events.PartitionOf(e.Stream, len(w.current))
 	w.current[p] = append(w.current[p], e)
-	if w.size++; w.size < chunk {
+	if len(w.current[p]) < piece {
 		return nil
 	}
-	return w.submit(ctx)
+	return w.submit(ctx, p)
 }
 
 // Flush returns once every act added is durable, and what became of them.
 func (w *Writer) Flush(ctx context.Context) (Counts, error) {
-	if err := w.submit(ctx); err != nil {
-		return w.counts, err
-	}
-	err := w.land(ctx)
-	return w.counts, err
-}
-
-// submit hands the chunk to the log, once the chunk before has landed.
-func (w *Writer) submit(ctx context.Context) error {
-	before := w.flying
-	w.flying = nil
-	for p, evs := range w.current {
-		for len(evs) > 0 {
-			n := min(piece, len(evs))
-			pending, err := w.log.Submit(evs[:n:n]...)
-			if err != nil {
-				return err
-			}
-			w.flying = append(w.flying, pending)
-			evs = evs[n:]
+	for p := range w.current {
+		if err := w.submit(ctx, p); err != nil {
+			return w.counts, err
 		}
-		w.current[p] = nil
 	}
-	w.size = 0
-	after := w.flying
-	w.flying = before
-	err := w.land(ctx)
-	w.flying = after
-	return err
+	for len(w.flying) > 0 {
+		if err := w.land(ctx); err != nil {
+			return w.counts, err
+		}
+	}
+	return w.counts, nil
 }
 
-func (w *Writer) land(ctx context.Context) error {
-	for _, pending := range w.flying {
-		appended, err := pending.Wait(ctx)
-		if err != nil {
+// flight is an append on its way.
+type flight struct {
+	pending *log.Pending
+	events  int
+}
+
+// submit hands a partition's events to the log, once there is room for them.
+func (w *Writer) submit(ctx context.Context, p int) error {
+	evs := w.current[p]
+	if len(evs) == 0 {
+		return nil
+	}
+	for w.inAir+len(evs) > ahead {
+		if err := w.land(ctx); err != nil {
 			return err
 		}
-		for _, a := range appended {
-			if a.Duplicate {
-				w.counts.Known++
-			} else {
-				w.counts.Written++
-			}
+	}
+	pending, err := w.log.Submit(evs...)
+	for errors.Is(err, log.ErrOverloaded) && len(w.flying) > 0 {
+		if err := w.land(ctx); err != nil {
+			return err
+		}
+		pending, err = w.log.Submit(evs...)
+	}
+	if err != nil {
+		return err
+	}
+	w.flying = append(w.flying, flight{pending, len(evs)})
+	w.inAir += len(evs)
+	w.current[p] = nil
+	return nil
+}
+
+// land waits for the oldest append.
+func (w *Writer) land(ctx context.Context) error {
+	oldest := w.flying[0]
+	w.flying = w.flying[1:]
+	w.inAir -= oldest.events
+	appended, err := oldest.pending.Wait(ctx)
+	if err != nil {
+		return err
+	}
+	for _, a := range appended {
+		if a.Duplicate {
+			w.counts.Known++
+		} else {
+			w.counts.Written++
 		}
 	}
-	w.flying = nil
 	return nil
 }

@@ -8,8 +8,9 @@ import (
 	"github.com/meet5/backend/user"
 )
 
-// World takes a simulation's members and acts in.
-func World(ctx context.Context, users *user.Service, activities *log.Log, userLog log.Reader, w *simulation.World) (Counts, error) {
+// World takes a simulation's members and acts in. It calls progress with each act
+// that it has handed on.
+func World(ctx context.Context, users *user.Service, activities *log.Log, userLog log.Reader, w *simulation.World, progress func()) (Counts, error) {
 	accounts := make([]Account, len(w.Members))
 	for i, m := range w.Members {
 		accounts[i] = Account{ID: m.ID, Handle: m.Handle, Name: m.DisplayName, JoinedAt: m.JoinedAt}
@@ -25,6 +26,7 @@ func World(ctx context.Context, users *user.Service, activities *log.Log, userLo
 		if err := writer.Add(ctx, Act{ID: a.ID, Kind: a.Kind, Actor: a.Actor.ID, Target: a.Target.ID, At: a.At, JoinedAt: a.Actor.JoinedAt}); err != nil {
 			return Counts{}, err
 		}
+		progress()
 	}
 	return writer.Flush(ctx)
 }

@@ -8,12 +8,12 @@ import (
 	"os"
 	"time"
 
-	"github.com/meet5/backend/cmd/backend"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/backtest"
 	"github.com/meet5/backend/fraud/flag"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/trial"
+	"github.com/meet5/backend/service/run"
 )
 
 // These are the command; the package of the same name does the work.
@@ -27,11 +27,14 @@ type backtestRules struct {
 
 // Run is called by kong.
 func (c *backtestRules) Run(ctx context.Context, con *console) (err error) {
+	if !c.Since.IsZero() && !c.Until.IsZero() && !c.Since.Before(c.Until) {
+		return &run.UsageError{Err: errors.New("--until: must be later than --since")}
+	}
 	list, err := readRules(c.File)
 	if err != nil {
 		return err
 	}
-	b, err := backend.OpenTools(ctx, c.where(), con.logger)
+	b, err := c.openToRead(ctx, con)
 	if err != nil {
 		return err
 	}
@@ -75,7 +78,7 @@ func readRules(path string) ([]rule.Rule, error) {
 	}
 	list, err := rule.Parse(text)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
+		return nil, &run.UsageError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return list, nil
 }

@@ -150,7 +150,7 @@ func (d *demo) people(ctx context.Context) (anna uuid.UUID, err error) {
 
 // history writes the past, some of it about anna.
 func (d *demo) history(ctx context.Context, w *simulation.World, anna uuid.UUID, now time.Time) error {
-	if _, err := ingest.World(ctx, d.User, d.Logs.Activity, d.Logs.User, w); err != nil {
+	if _, err := ingest.World(ctx, d.User, d.Logs.Activity, d.Logs.User, w, func() {}); err != nil {
 		return err
 	}
 	var lines []post
@@ -300,7 +300,7 @@ func (d *demo) send(ctx context.Context, as, method, path, contentType string, b
 	if err != nil {
 		return 0, nil, err
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	if answer, err = io.ReadAll(res.Body); err == nil && res.StatusCode >= http.StatusBadRequest {
 		err = fmt.Errorf("%s %s: %s: %s", method, path, res.Status, answer)
 	}

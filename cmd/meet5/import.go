@@ -37,6 +37,9 @@ type importFile struct {
 
 // Run is called by kong.
 func (c *importFile) Run(ctx context.Context, con *console) error {
+	if err := c.check(c.File); err != nil {
+		return err
+	}
 	b, err := backend.OpenTools(ctx, c.where(), con.logger)
 	if err != nil {
 		return err
@@ -95,6 +98,7 @@ func (c *importFile) run(ctx context.Context, con *console, b *backend.Tools) (n
 		return n, err
 	}
 	progress := con.progress(n.rows, "rows")
+	defer progress.done()
 	if err = c.rows(members, func(*dataset.RowError) error { return nil }, func(r dataset.Row) error {
 		progress.add(1)
 		return writer.Add(ctx, ingest.Act{
@@ -106,7 +110,6 @@ func (c *importFile) run(ctx context.Context, con *console, b *backend.Tools) (n
 	if n.Counts, err = writer.Flush(ctx); err != nil {
 		return n, err
 	}
-	progress.done()
 	for some := range slices.Chunk(marked, labels.MaxBatch) {
 		if err := b.Labels.Put(ctx, some); err != nil {
 			return n, err
@@ -116,21 +119,39 @@ func (c *importFile) run(ctx context.Context, con *console, b *backend.Tools) (n
 	return n, nil
 }
 
-// rows reads the file once.
-func (c *columns) read(path string, members dataset.Members, bad func(*dataset.RowError) error, good func(dataset.Row) error) error {
+// open finds the columns in a file's first line. The caller closes the file.
+func (c *columns) open(path string, members dataset.Members) (*dataset.Reader, io.Closer, error) {
 	f, err := os.Open(path) //nolint:gosec // the file that the user names
+	if err != nil {
+		return nil, nil, err
+	}
+	r, err := dataset.NewReader(f, dataset.Columns{Actor: c.Actor, Target: c.Target, Time: c.Time, Type: c.Type, Label: c.Label}, members)
+	if err == nil {
+		return r, f, nil
+	}
+	err = fmt.Errorf("%s: %w", path, err)
+	if _, ok := errors.AsType[*dataset.ColumnError](err); ok {
+		err = &run.UsageError{Err: err}
+	}
+	return nil, nil, errors.Join(err, f.Close())
+}
+
+// check is for before anything else is opened or made.
+func (c *columns) check(path string) error {
+	_, f, err := c.open(path, dataset.Members{})
 	if err != nil {
 		return err
 	}
-	defer f.Close() //nolint:errcheck // only read
-	r, err := dataset.NewReader(f, dataset.Columns{Actor: c.Actor, Target: c.Target, Time: c.Time, Type: c.Type, Label: c.Label}, members)
-	var missing *dataset.ColumnError
-	if errors.As(err, &missing) {
-		return &run.UsageError{Err: missing}
-	}
+	return f.Close()
+}
+
+// read reads a file once.
+func (c *columns) read(path string, members dataset.Members, bad func(*dataset.RowError) error, good func(dataset.Row) error) error {
+	r, f, err := c.open(path, members)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
 	}
+	defer f.Close()
 	for {
 		row, err := r.Next()
 		var fault *dataset.RowError

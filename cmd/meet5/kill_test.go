@@ -124,7 +124,7 @@ func (p *program) send(method, path, token string, body any) (int, []byte) {
 	if err != nil {
 		return 0, nil
 	}
-	defer res.Body.Close() //nolint:errcheck // only read
+	defer res.Body.Close()
 	answer, err := io.ReadAll(res.Body)
 	if err != nil {
 		return 0, nil

@@ -53,6 +53,15 @@ func (p place) where() backend.Where {
 // Validate is called by kong.
 func (p place) Validate() error { return p.where().Validate() }
 
+// openToRead opens the data for a command that writes none: where there is none,
+// it makes none.
+func (p place) openToRead(ctx context.Context, con *console) (*backend.Tools, error) {
+	if p.where().Empty() {
+		return nil, &run.UsageError{Err: fmt.Errorf("--data: there is no data in %s; up, import and simulate make it", p.Data)}
+	}
+	return backend.OpenTools(ctx, p.where(), con.logger)
+}
+
 // console is what a command talks to: data goes to out, everything else to err.
 type console struct {
 	out    io.Writer
@@ -87,8 +96,12 @@ func realMain(ctx context.Context, args []string, out, errOut io.Writer) error {
 		return &run.UsageError{Err: fmt.Errorf("%w (see meet5 --help)", err)}
 	}
 	err = command.Run(&console{out: out, err: errOut, logger: cli.Logger(errOut, "meet5")})
-	if errors.Is(err, boltlog.ErrInUse) {
+	switch {
+	case errors.Is(err, boltlog.ErrInUse):
 		return fmt.Errorf("%w: stop it first, or ask it over HTTP", err)
+	case ctx.Err() != nil && errors.Is(err, context.Canceled) && command.Command() != "up":
+		// For a server that is how it ends; what a tool was to do is not done.
+		return fmt.Errorf("interrupted: %v", err) //nolint:errorlint // not to be taken for an end as told
 	}
 	return err
 }

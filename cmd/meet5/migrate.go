@@ -67,7 +67,9 @@ func (c *migrateUp) Run(ctx context.Context, con *console) error {
 	if err != nil {
 		return err
 	}
-	ran, err := r.Up(ctx)
+	migrating, cancel := context.WithTimeout(ctx, backend.MigrationTimeout)
+	defer cancel()
+	ran, err := r.Up(migrating)
 	for _, s := range ran {
 		fmt.Fprintln(con.out, s)
 	}

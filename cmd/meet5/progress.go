@@ -1,6 +1,7 @@
 package main
 
 import (
+	"io"
 	"os"
 
 	"github.com/schollz/progressbar/v3"
@@ -10,13 +11,21 @@ import (
 // progress is a bar on a terminal and nothing elsewhere.
 type progress struct{ bar *progressbar.ProgressBar }
 
+// progress begins a bar over so many units; unknown if it is not known how many.
 func (c *console) progress(total int, unit string) progress {
-	f, ok := c.err.(*os.File)
-	if !ok || !term.IsTerminal(int(f.Fd())) { //nolint:gosec // a file descriptor
+	if !isTerminal(c.err) {
 		return progress{}
 	}
-	return progress{progressbar.NewOptions(total, progressbar.OptionSetWriter(f), progressbar.OptionShowCount(),
+	return progress{progressbar.NewOptions(total, progressbar.OptionSetWriter(c.err), progressbar.OptionShowCount(),
 		progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit), progressbar.OptionThrottle(100e6), progressbar.OptionClearOnFinish())}
+}
+
+// unknown is a total that is not known.
+const unknown = -1
+
+func isTerminal(w io.Writer) bool {
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd())) //nolint:gosec // a file descriptor
 }
 
 // add may be called often: the bar draws ten times a second at most.
@@ -26,6 +35,14 @@ func (p progress) add(n int) {
 	}
 }
 
+// clear makes way for a line of text.
+func (p progress) clear() {
+	if p.bar != nil {
+		_ = p.bar.Clear()
+	}
+}
+
+// done takes the bar away.
 func (p progress) done() {
 	if p.bar != nil {
 		_ = p.bar.Finish()

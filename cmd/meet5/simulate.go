@@ -39,7 +39,9 @@ func (c *simulate) Run(ctx context.Context, con *console) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.Close()) }()
 	start := time.Now()
-	n, err := ingest.World(ctx, b.User, b.Logs.Activity, b.Logs.User, world)
+	bar := con.progress(len(world.Acts), "acts")
+	n, err := ingest.World(ctx, b.User, b.Logs.Activity, b.Logs.User, world, func() { bar.add(1) })
+	bar.done()
 	if err != nil {
 		return err
 	}

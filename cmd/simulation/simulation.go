@@ -1,14 +1,15 @@
 // Package simulation makes up members and what they do: honest ones, who visit
 // and like at human pace, and cheats of several kinds.
 //
-// It promises that the same Config gives the same members and acts, and acts in
-// order of time.
+// It promises that the same Config gives the same members and acts, that another
+// Config gives other acts, and acts in order of time.
 package simulation
 
 import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -107,7 +108,9 @@ func New(c Config) (*World, error) {
 		}
 		name := firstNames[random.IntN(len(firstNames))]
 		m.ID = events.DeriveID(space, fmt.Sprintf("%d/member/%d", c.Seed, i))
-		m.Handle = fmt.Sprintf("%s.%d", lower(name), i+1)
+		// Simulations may share an installation: at most 28 characters, of which an
+		// account's handle can have 30.
+		m.Handle = fmt.Sprintf("%s.%d.%s", lower(name), i+1, strconv.FormatUint(c.Seed, 36))
 		m.DisplayName = name
 		// Most were there at the start; cheats and the rest come in later.
 		if m.JoinedAt = start; m.Behaviour != Honest || random.IntN(4) == 0 {
@@ -121,7 +124,7 @@ func New(c Config) (*World, error) {
 	slices.SortStableFunc(w.Acts, func(a, b Act) int { return a.At.Compare(b.At) })
 	w.Acts = slices.DeleteFunc(w.Acts, func(a Act) bool { return a.At.After(c.Until) })
 	for i := range w.Acts {
-		w.Acts[i].ID = events.DeriveID(space, fmt.Sprintf("%d/act/%d/%d", c.Seed, c.Until.UnixMicro(), i))
+		w.Acts[i].ID = events.DeriveID(space, fmt.Sprintf("%d/act/%d/%d/%d/%d/%d", c.Seed, c.Until.UnixMicro(), c.Members, c.Days, c.CheatsPer, i))
 	}
 	return w, nil
 }

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/cmd/simulation"
 )
@@ -85,6 +87,37 @@ func TestAConfigOutOfBoundsIsRefusedByName(t *testing.T) {
 		spoil(&c)
 		if _, err := simulation.New(c); err == nil || err.Error()[:len(name)] != name {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestWorldsOfDifferentConfigsShareNoActAndNoHandle(t *testing.T) {
+	acts, handles := map[uuid.UUID]simulation.Config{}, map[string]uint64{}
+	for _, change := range []func(*simulation.Config){
+		func(*simulation.Config) {}, func(c *simulation.Config) { c.Seed++ }, func(c *simulation.Config) { c.Seed = 1<<64 - 1 },
+		func(c *simulation.Config) { c.Members++ }, func(c *simulation.Config) { c.Days++ }, func(c *simulation.Config) { c.CheatsPer++ },
+		func(c *simulation.Config) { c.Until = c.Until.Add(time.Hour) },
+	} {
+		c := config
+		change(&c)
+		w, err := simulation.New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, a := range w.Acts {
+			if other, shared := acts[a.ID]; shared {
+				t.Fatalf("%+v and %+v share act %s", c, other, a.ID)
+			}
+			acts[a.ID] = c
+		}
+		for _, m := range w.Members {
+			if seed, shared := handles[m.Handle]; shared && seed != c.Seed {
+				t.Fatalf("the seeds %d and %d share the handle %s", c.Seed, seed, m.Handle)
+			}
+			if len(m.Handle) > 30 {
+				t.Fatalf("no account can have the handle %s", m.Handle)
+			}
+			handles[m.Handle] = c.Seed
 		}
 	}
 }

@@ -10,6 +10,7 @@ package verify
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -49,12 +50,13 @@ type Summary struct {
 // keysAtOnce is how many keys are looked up with one call.
 const keysAtOnce = 1000
 
-// Log checks one log and calls report with each fault. The error is ctx's or the
+// Log checks one log and calls report with each fault, and progress with the
+// number of events of each commit that it has read. The error is ctx's or the
 // store's, when it could not be read to the end for another reason than harm.
-func Log(ctx context.Context, s log.Store, report func(Finding)) (Summary, error) {
+func Log(ctx context.Context, s log.Store, report func(Finding), progress func(events int)) (Summary, error) {
 	sum := Summary{Log: s.Name(), Partitions: s.Partitions(), Types: make(map[string]int)}
 	for p := range s.Partitions() {
-		c := checker{store: s, sum: &sum, partition: p, ids: make(map[uuid.UUID]uint64), keys: make(map[string]uint64), versions: make(map[uuid.UUID]uint64)}
+		c := checker{store: s, sum: &sum, partition: p, progress: progress, ids: make(map[uuid.UUID]uint64), keys: make(map[string]uint64), versions: make(map[uuid.UUID]uint64)}
 		c.report = func(sequence uint64, format string, args ...any) {
 			sum.Findings++
 			report(Finding{Log: s.Name(), Partition: p, Sequence: sequence, Message: fmt.Sprintf(format, args...)})
@@ -71,6 +73,7 @@ type checker struct {
 	sum       *Summary
 	partition int
 	report    func(sequence uint64, format string, args ...any)
+	progress  func(events int)
 
 	head     uint64
 	recorded time.Time
@@ -80,22 +83,32 @@ type checker struct {
 }
 
 func (c *checker) run(ctx context.Context) error {
-	for commit, err := range c.store.Read(ctx, c.partition, 0) {
-		if err != nil {
-			if ctx.Err() != nil {
-				return ctx.Err()
-			}
-			c.report(c.head+1, "it cannot be read on from here: %v", err)
-			return nil
-		}
-		c.commit(commit)
-	}
-	head, err := c.store.Head(ctx, c.partition)
+	// Others may append meanwhile: there must be all up to the head before, and
+	// no more than up to the head after.
+	least, err := c.store.Head(ctx, c.partition)
 	if err != nil {
 		return fmt.Errorf("head of %s/%d: %w", c.store.Name(), c.partition, err)
 	}
-	if head < c.head {
-		c.report(0, "its head is %d, but there are events up to %d", head, c.head)
+	for commit, err := range c.store.Read(ctx, c.partition, 0) {
+		if errors.Is(err, events.ErrCorrupt) {
+			c.report(c.head+1, "it cannot be read on from here: %v", err)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		c.commit(commit)
+		c.progress(commit.Count)
+	}
+	most, err := c.store.Head(ctx, c.partition)
+	if err != nil {
+		return fmt.Errorf("head of %s/%d: %w", c.store.Name(), c.partition, err)
+	}
+	switch {
+	case c.head < least:
+		c.report(0, "its head was %d, but there are events only up to %d", least, c.head)
+	case c.head > most:
+		c.report(0, "its head is %d, but there are events up to %d", most, c.head)
 	}
 	return c.lookUp(ctx)
 }
@@ -165,7 +178,7 @@ func (c *checker) lookUp(ctx context.Context) error {
 		}
 		for _, k := range keys {
 			if !held[k] {
-				c.report(c.keys[k], "the store does not guard a key of this event any more")
+				c.report(c.keys[k], "the store does not guard a key of this event")
 			}
 		}
 		keys = keys[:0]

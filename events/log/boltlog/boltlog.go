@@ -95,10 +95,10 @@ func (d *DB) Log(name string, partitions int) (*Store, error) {
 			if _, err := tx.CreateBucketIfNotExists(s.keys[i]); err != nil {
 				return err
 			}
-			if _, v := b.Cursor().Last(); v != nil {
+			if k, v := b.Cursor().Last(); v != nil {
 				c, err := events.Decode(bytes.Clone(v))
 				if err != nil {
-					return fmt.Errorf("last commit of partition %d: %w", i, err)
+					return fmt.Errorf("partition %d, the last commit, from sequence %d on: %w", i, binary.BigEndian.Uint64(k), err)
 				}
 				s.heads[i] = c.Last()
 			}

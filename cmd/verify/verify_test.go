@@ -1,0 +1,293 @@
+package verify_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/cmd/verify"
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
+)
+
+// crafted is a store that yields what no writer would have written.
+type crafted struct {
+	log.Store // panics where verify has no business
+	t         *testing.T
+	name      string
+	commits   [][]events.Commit // by partition
+	ends      map[int]error     // with what the reading of a partition ends
+	heads     map[int]uint64    // where not what the commits say
+	lost      map[string]bool   // keys that are not held, though events take them
+	failing   error             // of Head and Held
+}
+
+func (s *crafted) Name() string    { return s.name }
+func (s *crafted) Partitions() int { return len(s.commits) }
+
+func (s *crafted) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
+	return func(yield func(events.Commit, error) bool) {
+		for _, c := range s.commits[partition] {
+			if err := ctx.Err(); err != nil {
+				yield(events.Commit{}, err)
+				return
+			}
+			if c.Last() > after && !yield(c, nil) {
+				return
+			}
+		}
+		if err := s.ends[partition]; err != nil {
+			yield(events.Commit{}, err)
+		}
+	}
+}
+
+func (s *crafted) Head(_ context.Context, partition int) (uint64, error) {
+	if head, ok := s.heads[partition]; ok {
+		return head, s.failing
+	}
+	if n := len(s.commits[partition]); n > 0 {
+		return s.commits[partition][n-1].Last(), s.failing
+	}
+	return 0, s.failing
+}
+
+func (s *crafted) Held(_ context.Context, partition int, keys []string) (map[string]bool, error) {
+	held := make(map[string]bool)
+	for _, c := range s.commits[partition] {
+		for e := range c.Events() {
+			for _, k := range e.Keys(nil) {
+				held[k] = !s.lost[k]
+			}
+		}
+	}
+	maps.DeleteFunc(held, func(k string, there bool) bool { return !there || !slices.Contains(keys, k) })
+	return held, s.failing
+}
+
+var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+
+// write puts a commit at the partition's end, a second later than the one before,
+// and changes it first in whatever way.
+func (s *crafted) write(partition int, evs []events.Event, change func(*header)) {
+	s.t.Helper()
+	h := header{log: s.name, partition: partition, first: 1, recorded: noon}
+	if before := s.commits[partition]; len(before) > 0 {
+		last := before[len(before)-1]
+		h.first, h.recorded = last.Last()+1, last.RecordedAt.Add(time.Second)
+	}
+	if change != nil {
+		change(&h)
+	}
+	c, err := events.Encode(h.log, h.partition, h.first, h.recorded, uuid.UUID{9}, evs)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.commits[partition] = append(s.commits[partition], c)
+}
+
+type header struct {
+	log       string
+	partition int
+	first     uint64
+	recorded  time.Time
+}
+
+// stream is the n-th one of a partition.
+func stream(partition, n int) uuid.UUID {
+	for i := byte(1); ; i++ {
+		if id := (uuid.UUID{i, 1}); events.PartitionOf(id, partitions) == partition {
+			if n--; n < 0 {
+				return id
+			}
+		}
+	}
+}
+
+const partitions = 4
+
+// visit is a good event of a partition; change makes it another.
+func visit(partition int, change func(*events.Event)) events.Event {
+	e := events.Event{
+		ID: uuid.New(), Type: events.ProfileVisited, Stream: stream(partition, 0), OccurredAt: noon.Add(-time.Hour),
+		Data: events.Activity{Target: uuid.UUID{7}, JoinedAt: noon.AddDate(-1, 0, 0)}.AppendJSON(nil),
+	}
+	if change != nil {
+		change(&e)
+	}
+	return e
+}
+
+func of(evs ...events.Event) []events.Event { return evs }
+
+// sound is an activity log with nothing wrong: three commits of partition 1, one
+// of partition 2, versions and claims among them.
+func sound(t *testing.T) *crafted {
+	s := &crafted{t: t, name: events.ActivityLog, commits: make([][]events.Commit, partitions), ends: map[int]error{}, heads: map[int]uint64{}, lost: map[string]bool{}}
+	s.write(1, of(visit(1, nil), visit(1, func(e *events.Event) { e.Version = 1; e.Claims = []string{"a name"} })), nil)
+	s.write(1, of(visit(1, func(e *events.Event) { e.Version = 2; e.Type = events.ProfileLiked })), nil)
+	s.write(1, of(visit(1, nil), visit(1, func(e *events.Event) { e.Stream = stream(1, 1); e.Version = 1 })), nil)
+	s.write(2, of(visit(2, nil)), nil)
+	return s
+}
+
+// check returns the findings as text and what is told of progress.
+func check(t *testing.T, s *crafted) (sum verify.Summary, found []string, told int, err error) {
+	t.Helper()
+	sum, err = verify.Log(t.Context(), s, func(f verify.Finding) { found = append(found, f.String()) }, func(n int) { told += n })
+	if sum.Findings != len(found) {
+		t.Errorf("%d findings are summed up, %d were reported", sum.Findings, len(found))
+	}
+	return sum, found, told, err
+}
+
+func TestASoundLogHasNoFaultsAndIsSummedUp(t *testing.T) {
+	sum, found, told, err := check(t, sound(t))
+	if err != nil || len(found) > 0 {
+		t.Fatalf("%q, %v", found, err)
+	}
+	want := verify.Summary{Log: "activity", Partitions: 4, Commits: 4, Events: 6, Types: map[string]int{events.ProfileVisited: 5, events.ProfileLiked: 1}}
+	if fmt.Sprint(sum) != fmt.Sprint(want) || told != 6 {
+		t.Errorf("%+v, want %+v; progress %d", sum, want, told)
+	}
+}
+
+func TestEachKindOfFaultIsFoundWhereItIs(t *testing.T) {
+	twice := visit(2, nil)
+	for name, c := range map[string]struct {
+		spoil func(s *crafted)
+		want  []string // the start of each finding
+	}{
+		"a commit that cannot be read": {func(s *crafted) {
+			s.ends[1] = fmt.Errorf("read activity/1: %w: checksum", events.ErrCorrupt)
+		}, []string{"activity/1 at 6: it cannot be read on from here: read activity/1: not a whole"}},
+		"a commit of another log": {func(s *crafted) {
+			s.write(2, of(visit(2, nil)), func(h *header) { h.log = "user" })
+		}, []string{"activity/2 at 2: the commit belongs to user/2"}},
+		"a commit of another partition": {func(s *crafted) {
+			s.write(2, of(visit(2, nil)), func(h *header) { h.partition = 3 })
+		}, []string{"activity/2 at 2: the commit belongs to activity/3"}},
+		"a hole": {func(s *crafted) {
+			s.write(2, of(visit(2, nil)), func(h *header) { h.first = 5 })
+		}, []string{"activity/2 at 5: sequence 5 should follow 1"}},
+		"a hole at the start": {func(s *crafted) {
+			s.write(3, of(visit(3, nil)), func(h *header) { h.first = 2 })
+		}, []string{"activity/3 at 2: sequence 2 should follow 0"}},
+		"an overlap": {func(s *crafted) {
+			s.write(2, of(visit(2, nil), visit(2, nil)), func(h *header) { h.first = 1 })
+		}, []string{"activity/2 at 1: sequence 1 should follow 1"}},
+		"recorded time that runs backwards": {func(s *crafted) {
+			s.write(2, of(visit(2, nil)), func(h *header) { h.recorded = noon.Add(-time.Microsecond) })
+		}, []string{"activity/2 at 2: recorded 2026-01-01 11:59:59.999999 +0000 UTC, the commit before it 2026-01-01 12:00:00"}},
+		"a head behind the events": {func(s *crafted) { s.heads[1] = 3 }, []string{"activity/1: its head is 3, but there are events up to 5"}},
+		"a head beyond the events": {func(s *crafted) { s.heads[0] = 9 }, []string{"activity/0: its head was 9, but there are events only up to 0"}},
+		"a malformed event": {func(s *crafted) {
+			s.write(2, of(visit(2, nil), visit(2, func(e *events.Event) { e.Type = "" })), nil)
+		}, []string{"activity/2 at 3: event "}},
+		"an ID twice": {func(s *crafted) {
+			s.write(2, of(twice, visit(2, nil), twice), nil)
+		}, []string{"activity/2 at 4: event " + twice.ID.String() + " stands at 2 already"}},
+		"an event in a partition that is not its stream's": {func(s *crafted) {
+			s.write(2, of(visit(3, nil)), nil)
+		}, []string{"activity/2 at 2: stream " + stream(3, 0).String() + " belongs to partition 3"}},
+		"a version left out": {func(s *crafted) {
+			s.write(1, of(visit(1, func(e *events.Event) { e.Version = 4 })), nil)
+		}, []string{"activity/1 at 6: version 4 of stream " + stream(1, 0).String() + " where 3 belongs"}},
+		"a version twice": {func(s *crafted) {
+			s.write(1, of(visit(1, func(e *events.Event) { e.Version = 2 })), nil)
+		}, []string{"activity/1 at 6: version 2 of stream " + stream(1, 0).String() + " where 3 belongs", "activity/1 at 6: a key of event "}},
+		"a claim twice": {func(s *crafted) {
+			s.write(1, of(visit(1, nil), visit(1, func(e *events.Event) { e.Claims = []string{"another", "a name"} })), nil)
+		}, []string{"activity/1 at 7: a key of event "}},
+		"a claim that the store lost": {func(s *crafted) {
+			s.lost[events.ClaimKey("a name")] = true
+		}, []string{"activity/1 at 2: the store does not guard a key"}},
+		"a version that the store lost": {func(s *crafted) {
+			s.lost[events.VersionKey(stream(1, 1), 1)] = true
+		}, []string{"activity/1 at 5: the store does not guard a key"}},
+		"an event of another log": {func(s *crafted) {
+			s.write(2, of(visit(2, func(e *events.Event) { e.Type = events.UserCleared })), nil)
+		}, []string{"activity/2 at 2: an event of type user.cleared.v1 belongs to the log user"}},
+		"data that is not JSON": {func(s *crafted) {
+			s.write(2, of(visit(2, func(e *events.Event) { e.Data = []byte("{") })), nil)
+		}, []string{"activity/2 at 2: the data of "}},
+		"data of another shape": {func(s *crafted) {
+			s.write(2, of(visit(2, func(e *events.Event) { e.Data = []byte(`{"target":7}`) })), nil)
+		}, []string{"activity/2 at 2: the data of "}},
+		"several": {func(s *crafted) {
+			s.lost[events.ClaimKey("a name")] = true
+			s.write(1, of(visit(2, nil)), func(h *header) { h.first = 8 })
+			s.write(3, of(visit(3, func(e *events.Event) { e.Data = nil })), nil)
+		}, []string{
+			"activity/1 at 8: sequence 8 should follow 5", "activity/1 at 8: stream ", "activity/1 at 2: the store does not guard",
+			"activity/3 at 1: the data of ",
+		}},
+	} {
+		s := sound(t)
+		c.spoil(s)
+		_, found, _, err := check(t, s)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if !slices.EqualFunc(found, c.want, strings.HasPrefix) {
+			t.Errorf("%s: found\n\t%s\nwant\n\t%s", name, strings.Join(found, "\n\t"), strings.Join(c.want, "\n\t"))
+		}
+	}
+}
+
+func TestATypeThatThisBuildDoesNotKnowIsCountedAndNoFault(t *testing.T) {
+	s := sound(t)
+	s.write(2, of(visit(2, func(e *events.Event) { e.Type = "activity.waved.v1"; e.Data = []byte("not JSON") })), nil)
+	sum, found, _, err := check(t, s)
+	if err != nil || len(found) > 0 || sum.Unknown != 1 || sum.Types["activity.waved.v1"] != 1 {
+		t.Errorf("%+v %q %v", sum, found, err)
+	}
+}
+
+func TestEveryKeyIsLookedUpHoweverManyThereAre(t *testing.T) {
+	s := sound(t)
+	s.commits[3] = nil
+	const many = 2500 // more than are looked up at once, and not a multiple
+	for from := 0; from < many; from += 500 {
+		var evs []events.Event
+		for i := range 500 {
+			evs = append(evs, visit(3, func(e *events.Event) { e.Claims = []string{fmt.Sprint("claim ", from+i)} }))
+		}
+		s.write(3, evs, nil)
+	}
+	for i := range many {
+		s.lost[events.ClaimKey(fmt.Sprint("claim ", i))] = true
+	}
+	_, found, _, err := check(t, s)
+	if err != nil || len(found) != many {
+		t.Errorf("%d of %d lost keys were found; %v", len(found), many, err)
+	}
+}
+
+// TestAStoreThatFailsIsNoFault: what could not be read is not known to be harmed.
+func TestAStoreThatFailsIsNoFault(t *testing.T) {
+	gone := errors.New("the server is gone")
+	for name, spoil := range map[string]func(s *crafted){
+		"while it is read":         func(s *crafted) { s.ends[1] = gone },
+		"when asked for its heads": func(s *crafted) { s.failing = gone },
+	} {
+		s := sound(t)
+		spoil(s)
+		if _, found, _, err := check(t, s); !errors.Is(err, gone) || len(found) > 0 {
+			t.Errorf("%s: %v, found %q", name, err, found)
+		}
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := verify.Log(ended, sound(t), func(f verify.Finding) { t.Errorf("found %v", f) }, func(int) {}); !errors.Is(err, context.Canceled) {
+		t.Errorf("with its context ended: %v", err)
+	}
+}
