@@ -75,6 +75,8 @@ func (s *Service) routes(cfg Config) *echo.Echo {
 	internal := e.Group("/internal", token.Require(s.deps.Verifier, token.RoleModerator))
 	internal.GET("/users/:id/stats", s.userStats)
 	internal.GET("/users/:id/activities", s.userActivities)
+	e.GET("/internal/projections", s.status,
+		token.Require(s.deps.Verifier, token.RoleModerator, token.RoleAnalyst, token.RoleAdmin))
 	history.Logs(s.deps.Logs).Mount(e, s.deps.Verifier)
 
 	checks := health.New(s.deps.Logger)

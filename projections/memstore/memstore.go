@@ -5,8 +5,8 @@
 //   - a batch takes effect whole or, when it leaves a gap, not at all;
 //   - a list is answered in one pass over the user's entries, of which it keeps no
 //     more than two pages, and the numbers in one pass, without copying either;
-//   - it is compact: a visitor's pair with a profile, or a liker's, takes about 70
-//     bytes, a user about 75, whatever the number of events (BenchmarkRebuild
+//   - it is compact: a visitor's pair with a profile, or a liker's, takes about 75
+//     bytes, a user about 100, whatever the number of events (BenchmarkRebuild
 //     measures it).
 package memstore
 

@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"testing"
 	"time"
 
@@ -210,5 +209,5 @@ func anySlice[T any](items []T) []any {
 	for i := range items {
 		out[i] = items[i]
 	}
-	return slices.Clip(out)
+	return out
 }

@@ -40,7 +40,7 @@ import (
 )
 
 const (
-	// patience is how long the logs may take to be there and migrated.
+	// patience is how long the databases may take to be there and migrated.
 	patience = time.Minute
 	// lookEvery is how often they are looked at meanwhile.
 	lookEvery = time.Second
@@ -127,9 +127,15 @@ type Node struct {
 	feed      *bus.Feed
 
 	mu          sync.Mutex
-	stores      []*mongolog.Store
+	needs       []need
 	writers     []*log.Log
 	subscribers []*rabbit.Subscriber
+}
+
+// need is something that must be there before a node serves.
+type need struct {
+	what  string
+	check func(context.Context) error
 }
 
 // New prepares a node for the service called name. It does no I/O.
@@ -153,12 +159,18 @@ func (n *Node) Database(concern string) *mongo.Database {
 		SetWriteConcern(writeconcern.Majority()).SetReadConcern(readconcern.Majority()).SetReadPreference(readpref.Primary()))
 }
 
-// Reader is a log to read. Run waits until it is there.
-func (n *Node) Reader(name string, partitions int) *mongolog.Store {
+// Await makes Run wait until check finds what it looks for, collections and
+// indexes say.
+func (n *Node) Await(what string, check func(context.Context) error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.needs = append(n.needs, need{what, check})
+}
+
+// Reader is a log to read. Run waits until it is there.
+func (n *Node) Reader(name string, partitions int) *mongolog.Store {
 	s := mongolog.Open(n.Database("log"), name, partitions)
-	n.stores = append(n.stores, s)
+	n.Await("the "+name+" log", s.Check)
 	return s
 }
 
@@ -217,19 +229,19 @@ func (n *Node) Run(ctx context.Context, s Service) (err error) {
 	)
 }
 
-// waitUntilReady waits for the logs to be there with the indexes that their
-// promises rest on.
+// waitUntilReady waits for what the node needs, the logs with the indexes that
+// their promises rest on first of all.
 func (n *Node) waitUntilReady(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
 	told := false
-	for _, s := range n.stores {
-		for err := s.Check(ctx); err != nil; err = s.Check(ctx) {
+	for _, need := range n.needs {
+		for err := need.check(ctx); err != nil; err = need.check(ctx) {
 			if !told {
 				told = true
-				n.Logger.WarnContext(ctx, "a log is not ready, waiting", "log", s.Name(), "for_up_to", patience, "error", err)
+				n.Logger.WarnContext(ctx, need.what+" is not ready, waiting", "for_up_to", patience, "error", err)
 			}
 			select {
 			case <-tick.C:

@@ -31,6 +31,7 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	store := mongostore.Open(n.Database("projections"))
+	n.Await("the database of read models", store.Check)
 	activities := n.Reader(events.ActivityLog, events.ActivityPartitions)
 	s, err := projections.New(projections.Config{}, projections.Deps{
 		Activity: activities,
