@@ -152,7 +152,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	if strings.Contains(c.Group, ".") {
-		faults = append(faults, fmt.Errorf("config: Group %q contains a dot", c.Group))
+		faults = append(faults, fmt.Errorf("Group: %q contains a dot", c.Group)) //nolint:staticcheck // it begins with the field's name
 	}
 	number := func(name string, v *int, unset, most int) {
 		if *v == 0 {
