@@ -12,7 +12,7 @@ import (
 
 type up struct {
 	Listen        string `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
-	Demo          bool   `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic."`
+	Demo          bool   `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
 	AdminEmail    string `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
 	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
 	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`

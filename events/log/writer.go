@@ -293,6 +293,7 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 		}
 		if len(d.events) == 0 {
 			d.answer(events.Commit{})
+			d.refuseLate()
 			return
 		}
 		now := p.log.opt.Clock()
@@ -301,7 +302,7 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 		}
 		c, err := events.Encode(p.log.Name(), p.number, p.view.head+1, now, p.log.opt.Writer, d.events)
 		if err != nil {
-			refuse(d.appends, err)
+			refuse(d.all(), err)
 			return
 		}
 		err = p.insert(ctx, c, d.keys)
@@ -311,9 +312,10 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 				p.log.opt.Committed(c)
 			}
 			d.answer(c)
+			d.refuseLate()
 			return
 		}
-		batch = d.appends
+		batch = d.all()
 		if !errors.Is(err, ErrTaken) {
 			refuse(batch, err)
 			return
@@ -347,6 +349,30 @@ type draft struct {
 	events  []events.Event
 	keys    []string
 	appends []*Pending
+	// late are appends that conflict with others of the draft. They are refused
+	// once those are durable, and not before: whoever is told of a conflict must
+	// find what it is with.
+	late []late
+}
+
+type late struct {
+	*Pending
+	conflict error
+}
+
+func (d *draft) refuseLate() {
+	for _, r := range d.late {
+		r.fail(r.conflict)
+	}
+}
+
+// all are the appends that have no answer yet.
+func (d *draft) all() []*Pending {
+	batch := d.appends
+	for _, r := range d.late {
+		batch = append(batch, r.Pending)
+	}
+	return batch
 }
 
 // unplaced marks a result whose Sequence still counts from the draft's start.
@@ -361,10 +387,12 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 	}
 	d := draft{appends: make([]*Pending, 0, len(batch))}
 	fresh := make(map[uuid.UUID]int, len(batch))
+	taken := make(map[string]bool) // keys of the draft's own events
 	for _, r := range batch {
 		firstEvent, firstKey := len(d.events), len(d.keys)
 		r.result = make([]Appended, len(r.events))
-		conflict := (*ConflictError)(nil)
+		var conflict *ConflictError
+		early := false
 		for i := range r.events {
 			e := &r.events[i]
 			if at, ok := p.view.byID[e.ID]; ok {
@@ -373,7 +401,7 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 			}
 			at, repeated := fresh[e.ID]
 			if !repeated {
-				if conflict = check(e, held); conflict != nil {
+				if conflict, early = check(e, held, taken); conflict != nil {
 					break
 				}
 				at = len(d.events)
@@ -382,7 +410,7 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 				before := len(d.keys)
 				d.keys = e.Keys(d.keys)
 				for _, k := range d.keys[before:] {
-					held[k] = true
+					taken[k] = true
 				}
 			}
 			r.result[i] = Appended{Position: events.Position{Partition: unplaced, Sequence: uint64(at)}, Duplicate: repeated} //nolint:gosec // an index
@@ -395,10 +423,15 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 			delete(fresh, d.events[firstEvent+i].ID)
 		}
 		for _, k := range d.keys[firstKey:] {
-			delete(held, k)
+			delete(taken, k)
 		}
 		d.events, d.keys = d.events[:firstEvent], d.keys[:firstKey]
-		r.fail(fmt.Errorf("append to %s/%d: %w", p.log.Name(), p.number, conflict))
+		err := fmt.Errorf("append to %s/%d: %w", p.log.Name(), p.number, conflict)
+		if early {
+			r.fail(err)
+		} else {
+			d.late = append(d.late, late{r, err})
+		}
 	}
 	return d, nil
 }
@@ -419,25 +452,30 @@ func (p *partition) held(ctx context.Context, batch []*Pending) (map[string]bool
 	if len(keys) == 0 {
 		return nil, nil
 	}
-	held, err := p.log.store.Held(ctx, p.number, keys)
-	if held == nil {
-		held = make(map[string]bool, len(keys))
-	}
-	return held, err
+	return p.log.store.Held(ctx, p.number, keys)
 }
 
-// check finds what speaks against a new event, given the keys that are held.
-func check(e *events.Event, held map[string]bool) *ConflictError {
-	if e.Version > 0 && held[events.VersionKey(e.Stream, e.Version)] ||
-		e.Version > 1 && !held[events.VersionKey(e.Stream, e.Version-1)] {
-		return &ConflictError{Event: e.ID}
-	}
-	for _, c := range e.Claims {
-		if held[events.ClaimKey(c)] {
-			return &ConflictError{Event: e.ID, Claim: c}
+// check finds what speaks against a new event, given the keys that the store holds
+// and those that the draft takes. early says that the store alone is enough for it.
+func check(e *events.Event, held, taken map[string]bool) (conflict *ConflictError, early bool) {
+	if e.Version > 0 {
+		this, before := events.VersionKey(e.Stream, e.Version), events.VersionKey(e.Stream, e.Version-1)
+		switch {
+		case held[this]:
+			return &ConflictError{Event: e.ID}, true
+		case taken[this]:
+			return &ConflictError{Event: e.ID}, false
+		case e.Version > 1 && !held[before] && !taken[before]:
+			return &ConflictError{Event: e.ID}, true
 		}
 	}
-	return nil
+	for _, c := range e.Claims {
+		k := events.ClaimKey(c)
+		if held[k] || taken[k] {
+			return &ConflictError{Event: e.ID, Claim: c}, held[k]
+		}
+	}
+	return nil, false
 }
 
 // answer tells the draft's appends where their events stand in the commit.

@@ -37,6 +37,7 @@ func Run(t *testing.T, open func(t *testing.T) log.Store) {
 		{"of many writers of one version one wins", versionsAtOnce},
 		{"a claim is held once", claims},
 		{"of many writers of one claim one wins", claimsAtOnce},
+		{"who is told of a conflict finds what it is with", conflictShows},
 		{"a conflict leaves the other appends of its commit alone", conflictAlone},
 		{"an append of several events is written whole or not at all", atomic},
 		{"a read may start within a commit", readWithin},
@@ -335,6 +336,32 @@ func claimsAtOnce(t *testing.T, s log.Store) {
 		return err
 	})
 	oneWon(t, errs, 8)
+}
+
+// conflictShows has many want one claim through one log, where they meet within a
+// commit: the claim must be held by the time that anybody is refused.
+func conflictShows(t *testing.T, s log.Store) {
+	l := writer(t, s)
+	for round := range 20 {
+		claim := fmt.Sprintf("handle:%d", round)
+		streams := samePartition(6)
+		partition := events.PartitionOf(streams[0], Partitions)
+		var wg sync.WaitGroup
+		for _, stream := range streams {
+			wg.Go(func() {
+				_, err := l.Append(context.Background(), claiming(stream, claim))
+				if err == nil {
+					return
+				}
+				if !errors.Is(err, log.ErrConflict) {
+					t.Error(err)
+				} else if _, err := log.Claimant(context.Background(), s, partition, claim); err != nil {
+					t.Errorf("refused, but the claim is held by nobody: %v", err)
+				}
+			})
+		}
+		wg.Wait()
+	}
 }
 
 func conflictAlone(t *testing.T, s log.Store) {
