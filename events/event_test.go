@@ -79,7 +79,7 @@ func TestEveryTypeKeepsItsGoldenPayload(t *testing.T) {
 			path := filepath.Join("testdata", "golden", k.Type+".json")
 			want, err := os.ReadFile(path)
 			if errors.Is(err, os.ErrNotExist) && *update {
-				err, want = os.WriteFile(path, append(got, '\n'), 0o600), got
+				err, want = os.WriteFile(path, append(got, '\n'), 0o644), got
 			}
 			if err != nil {
 				t.Fatal(err)

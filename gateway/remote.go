@@ -34,6 +34,9 @@ const (
 	copySize = 32 << 10
 	// upstreamRetry is what a client is told when no instance answers.
 	upstreamRetry = time.Second
+	// askTimeout bounds how long instances may take to say whether they are ready;
+	// it is less than health.CheckTimeout.
+	askTimeout = time.Second
 	// maxReadiness bounds, in bytes, what is read of an instance's /readyz.
 	maxReadiness = 64 << 10
 )
@@ -125,6 +128,10 @@ func (r *remote) fail(w http.ResponseWriter, req *http.Request, err error) {
 // ready, the check fails; after that it only tells how many are, since what the
 // other services do must go on.
 func (r *remote) Ready(ctx context.Context) (any, error) {
+	// Less than a check may take: an instance that is slow to say is not ready, and
+	// that must not make the gateway so.
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
 	var ready atomic.Int64
 	var wait sync.WaitGroup
 	for _, i := range r.balancer.instances {

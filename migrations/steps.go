@@ -7,8 +7,9 @@ import (
 	"github.com/meet5/backend/events/log/mongolog"
 )
 
-// Steps are the steps of this build, sorted by version. A new one goes at the
-// end, with the next version.
+// Steps are the steps that the logs need, sorted by version. Those of the services
+// follow them in cmd/backend, since only that may know the services; a new step goes
+// at the end there.
 func Steps() []Step {
 	return []Step{
 		{1, "create the user log", createLog(events.UserLog, events.UserPartitions)},

@@ -55,6 +55,9 @@ type Where struct {
 	// Prefix begins the names of the MongoDB databases and of what is declared
 	// on the broker; migrations.DefaultPrefix if empty.
 	Prefix string
+	// ReadOnly makes nothing: databases that are not there, or not up to date, are
+	// an error.
+	ReadOnly bool
 }
 
 // Real says whether the data lives on real services.
@@ -201,16 +204,17 @@ func Connect(ctx context.Context, w Where) (migrations.Databases, *mongo.Client,
 	return dbs, client, nil
 }
 
-// Migrations makes the runner of all steps: the logs' and each service's.
+// Migrations makes the runner of all steps: the logs', then each service's. A new
+// step goes at the end, with the next version, whatever it is for.
 func Migrations(dbs migrations.Databases, logger *slog.Logger) (*migrations.Runner, error) {
 	return migrations.New(dbs, migrations.Options{Logger: logger, Steps: append(migrations.Steps(),
-		migrations.Step{Version: 101, Name: "create the user service's vault", Up: func(ctx context.Context, d migrations.Databases) error {
+		migrations.Step{Version: 5, Name: "create the user service's vault", Up: func(ctx context.Context, d migrations.Databases) error {
 			return mongovault.Create(ctx, d.User)
 		}},
-		migrations.Step{Version: 102, Name: "create the read models", Up: func(ctx context.Context, d migrations.Databases) error {
+		migrations.Step{Version: 6, Name: "create the read models", Up: func(ctx context.Context, d migrations.Databases) error {
 			return mongostore.Create(ctx, d.Projections)
 		}},
-		migrations.Step{Version: 103, Name: "create the fraud service's labels and checkpoints", Up: func(ctx context.Context, d migrations.Databases) error {
+		migrations.Step{Version: 7, Name: "create the fraud service's labels and checkpoints", Up: func(ctx context.Context, d migrations.Databases) error {
 			return mongoside.Create(ctx, d.Fraud)
 		}},
 	)})
@@ -226,14 +230,23 @@ func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger)
 	if err != nil {
 		return err
 	}
-	migrating, cancel := context.WithTimeout(ctx, MigrationTimeout)
-	defer cancel()
-	if _, err := runner.Up(migrating); err != nil {
-		return fmt.Errorf("bring the databases up to date: %w", err)
+	users := mongolog.Open(dbs.Log, events.UserLog, events.UserPartitions)
+	activities := mongolog.Open(dbs.Log, events.ActivityLog, events.ActivityPartitions)
+	flags := mongolog.Open(dbs.Log, events.FraudLog, events.FraudPartitions)
+	if w.ReadOnly {
+		for _, l := range []*mongolog.Store{users, activities, flags} {
+			if err := l.Check(ctx); err != nil {
+				return err
+			}
+		}
+	} else {
+		migrating, cancel := context.WithTimeout(ctx, MigrationTimeout)
+		defer cancel()
+		if _, err := runner.Up(migrating); err != nil {
+			return fmt.Errorf("bring the databases up to date: %w", err)
+		}
 	}
-	s.User = mongolog.Open(dbs.Log, events.UserLog, events.UserPartitions)
-	s.Activity = mongolog.Open(dbs.Log, events.ActivityLog, events.ActivityPartitions)
-	s.Fraud = mongolog.Open(dbs.Log, events.FraudLog, events.FraudPartitions)
+	s.User, s.Activity, s.Fraud = users, activities, flags
 	read, side := mongostore.Open(dbs.Projections), mongoside.Open(dbs.Fraud)
 	s.Vault, s.Labels, s.FraudCheckpoints = mongovault.Open(dbs.User), side, side
 	s.Views, s.ViewCheckpoints = read, read

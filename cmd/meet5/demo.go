@@ -26,7 +26,7 @@ const (
 )
 
 const (
-	demoMembers = 300
+	demoMembers = 500
 	demoDays    = 7
 	// demoPace is the pause between two acts of the live traffic.
 	demoPace = 300 * time.Millisecond

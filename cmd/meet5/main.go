@@ -59,7 +59,9 @@ func (p place) openToRead(ctx context.Context, con *console) (*backend.Tools, er
 	if p.where().Empty() {
 		return nil, &run.UsageError{Err: fmt.Errorf("--data: there is no data in %s; up, import and simulate make it", p.Data)}
 	}
-	return backend.OpenTools(ctx, p.where(), con.logger)
+	w := p.where()
+	w.ReadOnly = true
+	return backend.OpenTools(ctx, w, con.logger)
 }
 
 // console is what a command talks to: data goes to out, everything else to err.

@@ -12,7 +12,7 @@ import (
 )
 
 type simulate struct {
-	Members int       `help:"How many members." default:"300"`
+	Members int       `help:"How many members." default:"500"`
 	Days    int       `help:"Over how many days." default:"7"`
 	Cheats  int       `help:"Cheats of each kind per 100 members; at least one of each kind, 0 for none at all." default:"1"`
 	Seed    uint64    `help:"The same seed and --until give the same members and acts." default:"1"`
