@@ -31,6 +31,9 @@ const ndjson = "application/x-ndjson"
 // flushEvery is after how many events what is written goes out.
 const flushEvery = 256
 
+// timeLayout is RFC 3339 in UTC, always with microseconds.
+const timeLayout = "2006-01-02T15:04:05.000000Z"
+
 // maxTypes is how many event types a filter may name.
 const maxTypes = 64
 
@@ -46,12 +49,12 @@ func (l Logs) Mount(e *echo.Echo, v *token.Verifier) {
 
 // summary is what is known of one log.
 type summary struct {
-	Name       string     `json:"name"`
-	Partitions int        `json:"partitions"`
-	Events     uint64     `json:"events"`
-	Heads      []uint64   `json:"heads"`
-	FirstAt    *time.Time `json:"first_at"` // recorded; null if the log is empty
-	LastAt     *time.Time `json:"last_at"`
+	Name       string   `json:"name"`
+	Partitions int      `json:"partitions"`
+	Events     uint64   `json:"events"`
+	Heads      []uint64 `json:"heads"`
+	FirstAt    *string  `json:"first_at"` // recorded; null if the log is empty
+	LastAt     *string  `json:"last_at"`
 }
 
 func (l Logs) list(c echo.Context) error {
@@ -68,6 +71,7 @@ func (l Logs) list(c echo.Context) error {
 
 func summarise(ctx context.Context, r log.Reader) (summary, error) {
 	s := summary{Name: r.Name(), Partitions: r.Partitions(), Heads: make([]uint64, r.Partitions())}
+	var from, to time.Time
 	for p := range s.Heads {
 		head, err := r.Head(ctx, p)
 		if err != nil {
@@ -86,12 +90,16 @@ func summarise(ctx context.Context, r log.Reader) (summary, error) {
 		if err != nil {
 			return s, err
 		}
-		if s.FirstAt == nil || first.RecordedAt.Before(*s.FirstAt) {
-			s.FirstAt = &first.RecordedAt
+		if from.IsZero() || first.RecordedAt.Before(from) {
+			from = first.RecordedAt
 		}
-		if s.LastAt == nil || last.RecordedAt.After(*s.LastAt) {
-			s.LastAt = &last.RecordedAt
+		if last.RecordedAt.After(to) {
+			to = last.RecordedAt
 		}
+	}
+	if s.Events > 0 {
+		first, last := from.Format(timeLayout), to.Format(timeLayout)
+		s.FirstAt, s.LastAt = &first, &last
 	}
 	return s, nil
 }
