@@ -55,7 +55,6 @@ type Log struct {
 	store Store
 	opt   Options
 	parts []*partition
-	done  chan struct{}
 	stop  context.CancelFunc
 	group sync.WaitGroup
 	once  sync.Once
@@ -77,7 +76,7 @@ func New(store Store, opt Options) *Log {
 		opt.Backoff = backoff
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Log{store: store, opt: opt, done: make(chan struct{}), stop: stop}
+	l := &Log{store: store, opt: opt, stop: stop}
 	for i := range store.Partitions() {
 		p := &partition{log: l, number: i, wake: make(chan struct{}, 1)}
 		l.parts = append(l.parts, p)
@@ -101,7 +100,6 @@ func backoff(ctx context.Context, n int) error {
 // waits. It does not close the store.
 func (l *Log) Close() {
 	l.once.Do(func() {
-		close(l.done)
 		for _, p := range l.parts {
 			p.close()
 		}
@@ -228,7 +226,7 @@ func (p *partition) enqueue(r *Pending) error {
 }
 
 // take removes from the queue what fits into one commit.
-func (p *partition) take() (batch []*Pending, closed bool) {
+func (p *partition) take() []*Pending {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	count, size, n := 0, 0, 0
@@ -238,7 +236,7 @@ func (p *partition) take() (batch []*Pending, closed bool) {
 		}
 		count, size, n = count+len(r.events), size+r.size, n+1
 	}
-	batch = p.queue[:n:n]
+	batch := p.queue[:n:n]
 	if n == len(p.queue) {
 		p.queue = nil
 	} else {
@@ -246,7 +244,7 @@ func (p *partition) take() (batch []*Pending, closed bool) {
 	}
 	p.events -= count
 	p.bytes -= size
-	return batch, p.closed
+	return batch
 }
 
 func (p *partition) close() {
@@ -267,7 +265,7 @@ func (p *partition) run(ctx context.Context) {
 
 // step writes one commit's worth of the queue and says whether there was any.
 func (p *partition) step(ctx context.Context) bool {
-	batch, _ := p.take()
+	batch := p.take()
 	if len(batch) == 0 {
 		return false
 	}
