@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -28,6 +30,9 @@ const (
 	targetCommitBytes = 1 << 20
 	// maxAttempts bounds how often a commit runs into other writers'.
 	maxAttempts = 64
+	// maxYield bounds how long a writer that was not first leaves the partition to
+	// the others before it tries again.
+	maxYield = 400 * time.Millisecond
 )
 
 // DefaultTimeout bounds one commit, every attempt of it included.
@@ -47,6 +52,9 @@ type Options struct {
 	// Backoff waits before the n-th attempt (from 1) after an unclear outcome,
 	// or until ctx ends; exponential from 2 ms to 500 ms if nil.
 	Backoff func(ctx context.Context, n int) error
+	// Random draws from [0, 1) how long to yield to other writers; rand.Float64 if
+	// nil. It must be safe for concurrent use.
+	Random func() float64
 }
 
 // Log appends to a store and reads from it. Its methods are safe for concurrent
@@ -75,6 +83,9 @@ func New(store Store, opt Options) *Log {
 	if opt.Backoff == nil {
 		opt.Backoff = backoff
 	}
+	if opt.Random == nil {
+		opt.Random = rand.Float64
+	}
 	ctx, stop := context.WithCancel(context.Background())
 	l := &Log{store: store, opt: opt, stop: stop}
 	for i := range store.Partitions() {
@@ -86,7 +97,11 @@ func New(store Store, opt Options) *Log {
 }
 
 func backoff(ctx context.Context, n int) error {
-	t := time.NewTimer(min(2*time.Millisecond<<min(n, 10), 500*time.Millisecond))
+	return pause(ctx, min(2*time.Millisecond<<min(n, 10), 500*time.Millisecond))
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -203,6 +218,9 @@ type partition struct {
 
 	view  view
 	ready bool // view holds the tail
+	// contended says that the last commit met another writer's, so that the view
+	// is likely to be old.
+	contended bool
 }
 
 func (p *partition) enqueue(r *Pending) error {
@@ -225,25 +243,29 @@ func (p *partition) enqueue(r *Pending) error {
 	return nil
 }
 
-// take removes from the queue what fits into one commit.
-func (p *partition) take() []*Pending {
+// take moves from the queue to the batch what fits into one commit with it.
+func (p *partition) take(batch []*Pending) []*Pending {
+	inBatch, bytesInBatch := 0, 0
+	for _, r := range batch {
+		inBatch, bytesInBatch = inBatch+len(r.events), bytesInBatch+r.size
+	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	count, size, n := 0, 0, 0
+	count, size, n := inBatch, bytesInBatch, 0
 	for _, r := range p.queue {
-		if n > 0 && (count+len(r.events) > events.MaxCommitEvents || size+r.size > targetCommitBytes) {
+		if count > 0 && (count+len(r.events) > events.MaxCommitEvents || size+r.size > targetCommitBytes) {
 			break
 		}
 		count, size, n = count+len(r.events), size+r.size, n+1
 	}
-	batch := p.queue[:n:n]
+	batch = append(batch, p.queue[:n]...)
 	if n == len(p.queue) {
 		p.queue = nil
 	} else {
 		p.queue = p.queue[n:]
 	}
-	p.events -= count
-	p.bytes -= size
+	p.events -= count - inBatch
+	p.bytes -= size - bytesInBatch
 	return batch
 }
 
@@ -265,7 +287,7 @@ func (p *partition) run(ctx context.Context) {
 
 // step writes one commit's worth of the queue and says whether there was any.
 func (p *partition) step(ctx context.Context) bool {
-	batch := p.take()
+	batch := p.take(nil)
 	if len(batch) == 0 {
 		return false
 	}
@@ -280,6 +302,12 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 	if !p.ready {
 		if err := p.openView(ctx); err != nil {
 			refuse(batch, err)
+			return
+		}
+	}
+	if p.contended {
+		if _, err := p.catchUp(ctx); err != nil {
+			refuse(batch, p.unavailable(err))
 			return
 		}
 	}
@@ -300,10 +328,12 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 		}
 		c, err := events.Encode(p.log.Name(), p.number, p.view.head+1, now, p.log.opt.Writer, d.events)
 		if err != nil {
-			refuse(d.all(), err)
+			refuse(d.open, err)
 			return
 		}
+		began := time.Now()
 		err = p.insert(ctx, c, d.keys)
+		p.contended = attempt > 1 || errors.Is(err, ErrTaken)
 		if err == nil {
 			p.view.fold(c)
 			if p.log.opt.Committed != nil {
@@ -313,13 +343,18 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 			d.refuseLate()
 			return
 		}
-		batch = d.all()
+		batch = d.open
 		if !errors.Is(err, ErrTaken) {
 			refuse(batch, err)
 			return
 		}
-		// Another writer was first: fold in what it wrote and try again.
-		moved, err := p.catchUp(ctx)
+		// Another writer was first: let it go on for a while, fold in what it wrote
+		// and try again, with what has come in since.
+		err = p.yield(ctx, attempt, time.Since(began))
+		var moved bool
+		if err == nil {
+			moved, err = p.catchUp(ctx)
+		}
 		if err == nil && !moved {
 			err = p.log.opt.Backoff(ctx, attempt)
 		}
@@ -327,8 +362,19 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 			refuse(batch, p.unavailable(err))
 			return
 		}
+		batch = p.take(batch)
 	}
 	refuse(batch, p.unavailable(fmt.Errorf("other writers were first %d times", maxAttempts)))
+}
+
+// yield leaves the partition to other writers for a while that is drawn: up to
+// twice what losing took, which is about what a commit takes, and after every
+// further loss up to twice as much, to sixteen times. Many writers that try again
+// at once spend on refused inserts most of what the store can do; while they wait,
+// their batches grow.
+func (p *partition) yield(ctx context.Context, losses int, took time.Duration) error {
+	most := min(took<<min(losses, 4), maxYield)
+	return pause(ctx, time.Duration(p.log.opt.Random()*float64(most)))
 }
 
 func refuse(batch []*Pending, err error) {
@@ -347,6 +393,10 @@ type draft struct {
 	events  []events.Event
 	keys    []string
 	appends []*Pending
+	// open are the appends that have no answer yet, the late ones too, in the
+	// order they were submitted: should the draft come to nothing, the next one
+	// may take a late one, and must not put it behind what came after it.
+	open []*Pending
 	// late are appends that conflict with others of the draft. They are refused
 	// once those are durable, and not before: whoever is told of a conflict must
 	// find what it is with.
@@ -364,26 +414,17 @@ func (d *draft) refuseLate() {
 	}
 }
 
-// all are the appends that have no answer yet.
-func (d *draft) all() []*Pending {
-	batch := d.appends
-	for _, r := range d.late {
-		batch = append(batch, r.Pending)
-	}
-	return batch
-}
-
 // unplaced marks a result whose Sequence still counts from the draft's start.
 const unplaced = -1
 
 // draft sorts the batch's events into known ones and new ones, and answers the
 // appends that conflict.
 func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) {
-	held, err := p.held(ctx, batch)
+	held, err := p.heldBehindView(ctx, batch)
 	if err != nil {
 		return draft{}, p.unavailable(err)
 	}
-	d := draft{appends: make([]*Pending, 0, len(batch))}
+	d := draft{appends: make([]*Pending, 0, len(batch)), open: make([]*Pending, 0, len(batch))}
 	fresh := make(map[uuid.UUID]int, len(batch))
 	taken := make(map[string]bool) // keys of the draft's own events
 	for _, r := range batch {
@@ -414,7 +455,7 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 			r.result[i] = Appended{Position: events.Position{Partition: unplaced, Sequence: uint64(at)}, Duplicate: repeated} //nolint:gosec // an index
 		}
 		if conflict == nil {
-			d.appends = append(d.appends, r)
+			d.appends, d.open = append(d.appends, r), append(d.open, r)
 			continue
 		}
 		for i := range d.events[firstEvent:] {
@@ -428,10 +469,48 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 		if early {
 			r.fail(err)
 		} else {
-			d.late = append(d.late, late{r, err})
+			d.late, d.open = append(d.late, late{r, err}), append(d.open, r)
 		}
 	}
 	return d, nil
+}
+
+// heldBehindView is held, with a view that is at least as new if it finds a key of
+// an event that the view does not know. Such a key's holder may be that very event,
+// appended before through another writer or by a try that was given up: then it is
+// a duplicate, not a conflict.
+func (p *partition) heldBehindView(ctx context.Context, batch []*Pending) (map[string]bool, error) {
+	for {
+		held, err := p.held(ctx, batch)
+		if err != nil || !p.surprised(batch, held) {
+			return held, err
+		}
+		// What is new may hold keys too: ask again.
+		if moved, err := p.catchUp(ctx); err != nil || !moved {
+			return held, err
+		}
+	}
+}
+
+// surprised says whether an event that the view does not know has a key that is
+// held.
+func (p *partition) surprised(batch []*Pending, held map[string]bool) bool {
+	if len(held) == 0 {
+		return false
+	}
+	var keys []string
+	for _, r := range batch {
+		for i := range r.events {
+			if _, known := p.view.byID[r.events[i].ID]; known {
+				continue
+			}
+			keys = r.events[i].Keys(keys[:0])
+			if slices.ContainsFunc(keys, func(k string) bool { return held[k] }) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // held asks the store which keys of the batch's events, and which versions just

@@ -290,6 +290,60 @@ func TestRecordedTimeDoesNotRunBackwardsWithTheClock(t *testing.T) {
 	}
 }
 
+// A, L and B wait for one commit. L wants a claim of A's and is put off; then the
+// commit comes to nothing, since another writer was first and has the other claim of
+// A's. Now L can be written, and must not stand behind B.
+func TestAnAppendThatWasPutOffKeepsItsPlace(t *testing.T) {
+	claiming := func(n int, claims ...string) events.Event {
+		e := visit(n)
+		e.Claims = claims
+		return e
+	}
+	store, begun, gate, inserts := &memory{keys: map[string]uint64{}}, make(chan struct{}), make(chan struct{}), 0
+	store.lose = func() fate {
+		switch inserts++; inserts {
+		case 1:
+			close(begun)
+			<-gate
+		case 2:
+			other := []events.Event{claiming(9, "y")}
+			c, err := events.Encode("test", 0, store.head()+1, time.Unix(1, 0), uuid.New(), other)
+			if err == nil {
+				err = store.apply(c, other[0].Keys(nil))
+			}
+			if err != nil {
+				t.Error(err)
+			}
+		}
+		return answered
+	}
+	l := log.New(store, log.Options{})
+	defer l.Close()
+	var pending []*log.Pending
+	for i, e := range []events.Event{visit(0), claiming(1, "x", "y"), claiming(2, "x"), visit(3)} {
+		p, err := l.Submit(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pending = append(pending, p)
+		if i == 0 {
+			<-begun // the others wait for the next commit
+		}
+	}
+	close(gate)
+	if _, err := pending[1].Wait(t.Context()); !errors.Is(err, log.ErrConflict) {
+		t.Fatalf("A: %v, want a conflict", err)
+	}
+	put, err := pending[2].Wait(t.Context())
+	if err != nil {
+		t.Fatalf("L: %v", err)
+	}
+	after, err := pending[3].Wait(t.Context())
+	if err != nil || put[0].Sequence > after[0].Sequence {
+		t.Fatalf("L is at %d and B, which was submitted after it, at %d (%v)", put[0].Sequence, after[0].Sequence, err)
+	}
+}
+
 func TestCommittedIsCalledInOrderWithEveryCommit(t *testing.T) {
 	var firsts []uint64
 	l := log.New(&memory{keys: map[string]uint64{}}, log.Options{Committed: func(c events.Commit) { firsts = append(firsts, c.First) }})

@@ -33,11 +33,13 @@ func Run(t *testing.T, open func(t *testing.T) log.Store) {
 		{"a reader never sees a sequence before its predecessor", ordered},
 		{"an ID that is appended again keeps its first position", idempotent},
 		{"one ID appended by many writers at once is written once", idempotentAtOnce},
+		{"an event with keys appended again through a log that has not seen it is no conflict with itself", idempotentUnseen},
 		{"a stream version that is not the next one conflicts", versions},
 		{"of many writers of one version one wins", versionsAtOnce},
 		{"a claim is held once", claims},
 		{"of many writers of one claim one wins", claimsAtOnce},
 		{"who is told of a conflict finds what it is with", conflictShows},
+		{"eight writers on the same partitions lose, repeat and reorder nothing", manyWriters},
 		{"a conflict leaves the other appends of its commit alone", conflictAlone},
 		{"an append of several events is written whole or not at all", atomic},
 		{"a read may start within a commit", readWithin},
@@ -161,6 +163,116 @@ func dense(t *testing.T, s log.Store) {
 	}
 }
 
+// manyWriters has eight logs append to every partition at once: batches, versions
+// and claims that they race for, and each other's events again.
+func manyWriters(t *testing.T, s log.Store) {
+	const writers, rounds, claimsPerRound = 8, 12, 3
+	streams := make([]uuid.UUID, Partitions) // one of each partition
+	for i := range streams {
+		for streams[i] = uuid.New(); events.PartitionOf(streams[i], Partitions) != i; {
+			streams[i] = uuid.New()
+		}
+	}
+	// What a writer appends in a round, made beforehand so that the next writer can
+	// append it again.
+	var batches [writers][rounds][]events.Event
+	for w := range writers {
+		for r := range rounds {
+			for n := range 1 + (w+r)%5 {
+				batches[w][r] = append(batches[w][r], event(streams[(w+r)%Partitions], n))
+			}
+		}
+	}
+	var mu sync.Mutex
+	positions := map[uuid.UUID]events.Position{}
+	won := map[string]int{}
+	tell := func(evs []events.Event, at []log.Appended) error {
+		mu.Lock()
+		defer mu.Unlock()
+		for i, e := range evs {
+			if before, known := positions[e.ID]; known && before != at[i].Position {
+				return fmt.Errorf("event %s was acknowledged at %v and at %v", e.ID, before, at[i].Position)
+			}
+			positions[e.ID] = at[i].Position
+		}
+		return nil
+	}
+	errs := together(t, s, writers, func(w int, l *log.Log) error {
+		for r := range rounds {
+			for _, evs := range [][]events.Event{batches[w][r], batches[(w+1)%writers][r]} {
+				at, err := l.Append(context.Background(), evs...)
+				if err == nil {
+					err = tell(evs, at)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			raced := versioned(streams[r%Partitions], uint64(r/Partitions+1)) //nolint:gosec // small
+			raced.Claims = []string{fmt.Sprintf("round:%d", r%claimsPerRound)}
+			at, err := l.Append(context.Background(), raced)
+			switch {
+			case err == nil:
+				mu.Lock()
+				won[fmt.Sprintf("%d of %s", raced.Version, raced.Stream)]++
+				mu.Unlock()
+				err = tell([]events.Event{raced}, at)
+			case errors.Is(err, log.ErrConflict):
+				err = nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if len(errs) > 0 {
+		t.Fatal(errs)
+	}
+	for version, times := range won {
+		if times != 1 {
+			t.Errorf("version %s was acknowledged %d times", version, times)
+		}
+	}
+	total := 0
+	for p := range Partitions {
+		held, versions := map[string]bool{}, uint64(0)
+		for _, e := range all(t, s, p) {
+			total++
+			if positions[e.ID] != e.Position {
+				t.Errorf("event %s is at %v and was acknowledged at %v", e.ID, e.Position, positions[e.ID])
+			}
+			for _, c := range e.Claims {
+				if held[c] {
+					t.Errorf("partition %d: claim %q is held twice", p, c)
+				}
+				held[c] = true
+			}
+			if e.Version > 0 {
+				if e.Version != versions+1 {
+					t.Errorf("partition %d: version %d follows %d", p, e.Version, versions)
+				}
+				versions = e.Version
+			}
+		}
+	}
+	if total != len(positions) {
+		t.Errorf("the log holds %d events, %d were acknowledged", total, len(positions))
+	}
+	// A writer's round may be appended by its neighbour too, but its events stay
+	// one piece.
+	for w := range writers {
+		for r := range rounds {
+			first := positions[batches[w][r][0].ID]
+			for i, e := range batches[w][r] {
+				if at := positions[e.ID]; at.Partition != first.Partition || at.Sequence != first.Sequence+uint64(i) { //nolint:gosec // an index
+					t.Errorf("writer %d, round %d: event %d is at %v, the first at %v", w, r, i, at, first)
+				}
+			}
+		}
+	}
+}
+
 func ordered(t *testing.T, s log.Store) {
 	const total = 200
 	stream := uuid.New()
@@ -218,6 +330,19 @@ func idempotent(t *testing.T, s log.Store) {
 	}
 	if n := len(all(t, s, at[0].Partition)); n != 4 {
 		t.Fatalf("%d events, want 4", n)
+	}
+}
+
+// idempotentUnseen is a client that tries again elsewhere: the other log has read
+// the partition before the event was written.
+func idempotentUnseen(t *testing.T, s log.Store) {
+	u := samePartition(2)
+	far := writer(t, s)
+	must(t, far, event(u[0], 1))
+	e := claiming(u[1], "handle:anna")
+	at := must(t, writer(t, s), e)[0]
+	if again := must(t, far, e)[0]; !again.Duplicate || again.Position != at.Position {
+		t.Fatalf("%+v, want a duplicate of %+v", again, at.Position)
 	}
 }
 

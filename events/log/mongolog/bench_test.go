@@ -1,8 +1,12 @@
 package mongolog_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"iter"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -14,6 +18,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
 )
 
@@ -173,4 +178,113 @@ func BenchmarkByKey(b *testing.B) {
 			b.Fatalf("%d commits (%v)", len(got), err)
 		}
 	}
+}
+
+// BenchmarkWriters compares one writer with eight on the same 16 partitions under
+// the same load: so many callers in all, spread over the writers, each of whom
+// appends a batch of events of one partition and waits for the answer before the
+// next. Each writer has connections of its own, as a process would. The two take
+// turns, each on a log of its own, so that what else the machine does meets both.
+// Beside the rates it reports what eight writers ask of the store for each commit: that does not hang
+// on the machine.
+func BenchmarkWriters(b *testing.B) {
+	const (
+		partitions = 16
+		many       = 8
+		perCaller  = 8 // batches that a caller appends in one turn, on average
+	)
+	for _, load := range []struct{ callers, batch int }{{256, 1}, {256, 10}, {256, 100}, {256, 500}} {
+		b.Run(fmt.Sprintf("callers=%d/batch=%d", load.callers, load.batch), func(b *testing.B) {
+			db := database(b, nil)
+			clients := make([]*mongo.Client, many)
+			for i := range clients {
+				clients[i] = connect(b, options.Client().ApplyURI(serverURI(b)))
+			}
+			streams := make([]uuid.UUID, partitions)
+			for i := range streams {
+				for streams[i] = uuid.New(); events.PartitionOf(streams[i], partitions) != i; {
+					streams[i] = uuid.New()
+				}
+			}
+			turn := func(writers int) (took time.Duration, calls asked) {
+				name := "log" + uuid.NewString()[:8]
+				if err := mongolog.Create(b.Context(), db, name, partitions); err != nil {
+					b.Fatal(err)
+				}
+				logs, stores := make([]*log.Log, writers), make([]counted, writers)
+				for i := range logs {
+					stores[i].Store = mongolog.Open(clients[i].Database(db.Name()), name, partitions)
+					logs[i] = log.New(&stores[i], log.Options{Timeout: time.Minute}) // a busy machine makes it slow, not wrong
+				}
+				var left atomic.Int64
+				left.Store(int64(perCaller * load.callers))
+				var wg sync.WaitGroup
+				begin := time.Now()
+				for c := range load.callers {
+					wg.Go(func() {
+						for left.Add(-1) >= 0 {
+							evs := activities(load.batch)
+							for i := range evs {
+								evs[i].Stream = streams[c%partitions]
+							}
+							if _, err := logs[c/partitions%writers].Append(b.Context(), evs...); err != nil {
+								b.Error(err)
+								return
+							}
+						}
+					})
+				}
+				wg.Wait()
+				took = time.Since(begin)
+				for i := range logs {
+					logs[i].Close()
+					calls.inserts += stores[i].inserts.Load()
+					calls.taken += stores[i].taken.Load()
+					calls.reads += stores[i].reads.Load()
+				}
+				return took, calls
+			}
+			var one, eight time.Duration
+			var calls asked
+			for b.Loop() {
+				took, _ := turn(1)
+				one += took
+				took, more := turn(many)
+				eight += took
+				calls.inserts, calls.taken, calls.reads = calls.inserts+more.inserts, calls.taken+more.taken, calls.reads+more.reads
+			}
+			n := float64(b.N * perCaller * load.callers * load.batch)
+			commits := float64(calls.inserts - calls.taken)
+			b.ReportMetric(n/one.Seconds(), "one-events/s")
+			b.ReportMetric(n/eight.Seconds(), "eight-events/s")
+			b.ReportMetric(one.Seconds()/eight.Seconds(), "of-one")
+			b.ReportMetric(n/commits, "events/commit")
+			b.ReportMetric(float64(calls.inserts)/commits, "inserts/commit")
+			b.ReportMetric(float64(calls.reads)/commits, "reads/commit")
+			b.ReportMetric(0, "ns/op")
+		})
+	}
+}
+
+// asked is how often writers called their store.
+type asked struct{ inserts, taken, reads int64 }
+
+// counted is a store that counts what it is asked.
+type counted struct {
+	log.Store
+	inserts, taken, reads atomic.Int64
+}
+
+func (s *counted) Insert(ctx context.Context, c events.Commit, keys []string) error {
+	s.inserts.Add(1)
+	err := s.Store.Insert(ctx, c, keys)
+	if errors.Is(err, log.ErrTaken) {
+		s.taken.Add(1)
+	}
+	return err
+}
+
+func (s *counted) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
+	s.reads.Add(1)
+	return s.Store.Read(ctx, partition, after)
 }
