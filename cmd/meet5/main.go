@@ -27,6 +27,7 @@ type commands struct {
 	Rules    rules         `cmd:"" help:"Work on fraud rules."`
 	Migrate  migrate       `cmd:"" help:"Bring MongoDB's collections and indexes up to date."`
 	Verify   verifyLogs    `cmd:"" help:"Check the log's promises on the data itself."`
+	Bench    benchmark     `cmd:"" help:"Measure the backend beside its limits."`
 
 	config.Logging
 }

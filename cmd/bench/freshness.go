@@ -1,0 +1,290 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/activity"
+	"github.com/meet5/backend/cmd/backend"
+	"github.com/meet5/backend/cmd/ingest"
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/projections"
+	"github.com/meet5/backend/projections/views"
+)
+
+const (
+	// connections is how many members post at once, each over a connection.
+	connections = 64
+	// signedUp members post. Of those who were imported, visited are visited by the
+	// load, and watched only to see when it shows.
+	signedUp, visited, watched = 32, 2_000, 2_000
+	// freshnessTurns is how many times longer than others a turn of freshness is, so
+	// that a 99th percentile is of some hundred.
+	freshnessTurns = 5
+	// pollEvery is how often a list is asked for while it is awaited. So much too
+	// late an answer may be, and a query longer.
+	pollEvery = 500 * time.Microsecond
+	// patience bounds the wait for something to be visible.
+	patience = 30 * time.Second
+)
+
+// freshness is how long after its 201 an activity is visible to the member who was
+// visited, in milliseconds, while the whole backend works at half of its full load:
+// gateway, token, log, bus, subscription, read model. Full load is what 64
+// connections get posted, one activity a request, until all of it is in the read
+// models. One visit at a time is watched, in turn in the store and over HTTP.
+var freshness = Work{
+	Name:  "freshness",
+	Ours:  "from a 201 until the visit is in the target's visitors, the whole backend on MongoDB and RabbitMQ at half load",
+	Limit: "",
+	Figures: []Figure{
+		{Name: "full load", Unit: "requests/s"},
+		{Name: "load while watching", Unit: "requests/s"},
+		{Name: "p50 in the store", Unit: "ms", Target: Target{AtMost: 10}},
+		{Name: "p99 in the store", Unit: "ms", Target: Target{AtMost: 50}},
+		{Name: "p50 over HTTP", Unit: "ms", Target: Target{AtMost: 10}},
+		{Name: "p99 over HTTP", Unit: "ms", Target: Target{AtMost: 50}},
+	},
+	Mongo: true, AMQP: true,
+	open: func(ctx context.Context, s *site) (turn, error) {
+		w, err := newWhole(ctx, s)
+		if err != nil {
+			return nil, err
+		}
+		full, err := w.fullLoad(ctx, s.For)
+		if err != nil {
+			return nil, fmt.Errorf("find the full load: %w", err)
+		}
+		return func(ctx context.Context) ([]Pair, error) {
+			rate, inStore, overHTTP, err := w.watch(ctx, full/2, freshnessTurns*s.For)
+			if err != nil {
+				return nil, err
+			}
+			pairs := []Pair{{Ours: full}, {Ours: rate}}
+			for _, d := range [][]time.Duration{inStore, overHTTP} {
+				pairs = append(pairs, Pair{Ours: percentile(d, 50)}, Pair{Ours: percentile(d, 99)})
+			}
+			return pairs, nil
+		}, nil
+	},
+}
+
+// percentile is in milliseconds.
+func percentile(of []time.Duration, p int) float64 {
+	sorted := slices.Sorted(slices.Values(of))
+	return float64(sorted[(len(sorted)*p-1)/100]) / float64(time.Millisecond)
+}
+
+// whole is the whole backend, running, and members.
+type whole struct {
+	*backend.Backend
+	members []*member
+	visited []uuid.UUID
+	watched []uuid.UUID
+	visits  atomic.Int64
+}
+
+func newWhole(ctx context.Context, s *site) (*whole, error) {
+	for _, concern := range []string{"log", "user", "projections", "fraud"} {
+		s.database(concern) // so that it is dropped
+	}
+	if err := s.removeBackendExchanges(); err != nil {
+		return nil, err
+	}
+	b, err := backend.New(ctx, backend.Config{Where: backend.Where{Mongo: s.Mongo, AMQP: s.AMQP, Prefix: s.prefix}}, s.Logger)
+	if err != nil {
+		return nil, err
+	}
+	s.onClose(func(context.Context) error { return b.Close() })
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("listen: %w", err)
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan error, 1)
+	go func() { ended <- b.Run(running, listener) }()
+	s.onClose(func(context.Context) error { stop(); return <-ended })
+
+	w := &whole{Backend: b}
+	var accounts []ingest.Account
+	account := func() uuid.UUID {
+		a := ingest.Account{ID: person(len(accounts)), Name: fmt.Sprint("member ", len(accounts)), JoinedAt: epoch}
+		accounts = append(accounts, a)
+		return a.ID
+	}
+	for range s.scaled(visited, 2) {
+		w.visited = append(w.visited, account())
+	}
+	for range s.scaled(watched, 2) {
+		w.watched = append(w.watched, account())
+	}
+	if err := ingest.Accounts(ctx, b.User, accounts); err != nil {
+		return nil, err
+	}
+	transport := newTransport()
+	s.onClose(func(context.Context) error { transport.CloseIdleConnections(); return nil })
+	for i := range s.scaled(signedUp, 3) {
+		m, err := signUp(ctx, transport, "http://"+listener.Addr().String(), fmt.Sprintf("member%d", i))
+		if err != nil {
+			return nil, err
+		}
+		w.members = append(w.members, m)
+	}
+	return w, b.WaitReady(ctx)
+}
+
+// groups are the groups that have queues in the backend. If one is missing here, its
+// exchange is still in use at the end, and that is an error.
+var groups = []string{projections.Group, activity.VisibilityGroup, "user-standing", "user-erasure", "fraud-raised"}
+
+// removeBackendExchanges has the exchanges and queues of the backend removed when
+// the work ends.
+func (s *site) removeBackendExchanges() error {
+	conn, err := s.dial()
+	if err != nil {
+		return err
+	}
+	for log, size := range map[string]int{events.UserLog: events.UserPartitions, events.ActivityLog: events.ActivityPartitions, events.FraudLog: events.FraudPartitions} {
+		name := s.prefix + "." + log
+		var queues []string
+		for p := range size {
+			for _, group := range groups {
+				queues = append(queues, fmt.Sprintf("%s.%d.%s", name, p, group))
+			}
+		}
+		s.onClose(func(ctx context.Context) error { return removeExchange(ctx, conn, name, queues) })
+	}
+	return nil
+}
+
+// post has a member visit one of those who are not watched.
+func (w *whole) post(ctx context.Context, caller int) error {
+	n := w.visits.Add(1)
+	_, err := w.members[caller%len(w.members)].visit(ctx, w.visited[int(n*7919)%len(w.visited)])
+	return err
+}
+
+// fullLoad posts as fast as answers come and returns how many activities a second
+// the backend works through, up to the read models.
+func (w *whole) fullLoad(ctx context.Context, d time.Duration) (perSecond float64, err error) {
+	return clocked(func() (int, error) {
+		before := w.visits.Load()
+		_, err := loop(ctx, connections, d, func(ctx context.Context, caller int) (int, error) {
+			return 1, w.post(ctx, caller)
+		})
+		if err == nil {
+			err = w.Projections.CatchUp(ctx)
+		}
+		return int(w.visits.Load() - before), err
+	})
+}
+
+// watch posts so many activities a second, whether answers come or not, and
+// meanwhile watches how fresh the lists are.
+func (w *whole) watch(ctx context.Context, perSecond float64, d time.Duration) (rate float64, inStore, overHTTP []time.Duration, err error) {
+	begin, before := time.Now(), w.visits.Load()
+	until := begin.Add(d)
+	var next atomic.Int64
+	var posted int64
+	err = each(ctx, connections+1, func(ctx context.Context, caller int) error {
+		if caller == connections {
+			defer func() { posted = w.visits.Load() - before }()
+			for first := true; first || time.Now().Before(until); first = false {
+				took, err := w.seeInStore(ctx)
+				if err != nil {
+					return err
+				}
+				inStore = append(inStore, took)
+				if took, err = w.seeOverHTTP(ctx); err != nil {
+					return err
+				}
+				overHTTP = append(overHTTP, took)
+			}
+			return nil
+		}
+		for {
+			due := begin.Add(time.Duration(float64(next.Add(1)) / perSecond * float64(time.Second)))
+			if due.After(until) {
+				return nil
+			}
+			if err := pause(ctx, time.Until(due)); err != nil {
+				return err
+			}
+			if err := w.post(ctx, caller); err != nil {
+				return err
+			}
+		}
+	})
+	if err == nil {
+		err = w.Projections.CatchUp(ctx)
+	}
+	return float64(posted) / d.Seconds(), inStore, overHTTP, err
+}
+
+// seeInStore has a member visit somebody and asks the store until it shows.
+func (w *whole) seeInStore(ctx context.Context) (time.Duration, error) {
+	n := int(w.visits.Add(1))
+	from, target := w.members[n%len(w.members)], w.watched[n%len(w.watched)]
+	return see(ctx, from, target, func(ctx context.Context) (who uuid.UUID, at time.Time, err error) {
+		found, err := w.Views.Visitors(ctx, target, views.Page{Limit: 1})
+		if err != nil || len(found) == 0 {
+			return who, at, err
+		}
+		return found[0].User, found[0].LastAt, nil
+	})
+}
+
+// seeOverHTTP has a member visit another, who asks for the list until it shows.
+func (w *whole) seeOverHTTP(ctx context.Context) (time.Duration, error) {
+	n, all := int(w.visits.Add(1)), len(w.members)
+	from, to := w.members[n%all], w.members[(n+1+n/all%(all-1))%all]
+	return see(ctx, from, to.id, to.lastVisitor)
+}
+
+// errInvisible says that a visit was acknowledged and does not show.
+var errInvisible = errors.New("a visit that was acknowledged is not visible")
+
+// see makes a visit and returns how long it takes until last gives it.
+func see(ctx context.Context, from *member, target uuid.UUID, last func(context.Context) (uuid.UUID, time.Time, error)) (time.Duration, error) {
+	occurred, err := from.visit(ctx, target)
+	if err != nil {
+		return 0, err
+	}
+	for begin := time.Now(); ; {
+		who, at, err := last(ctx)
+		took := time.Since(begin)
+		switch {
+		case err != nil:
+			return 0, fmt.Errorf("ask for visitors: %w", err)
+		case who == from.id && !at.Before(occurred):
+			return took, nil
+		case took > patience:
+			return 0, fmt.Errorf("%w after %v", errInvisible, took)
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return 0, err
+		}
+	}
+}
+
+// pause waits, or until ctx ends.
+func pause(ctx context.Context, d time.Duration) error {
+	if d <= 0 {
+		return ctx.Err()
+	}
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
