@@ -3,7 +3,6 @@ package main_test
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,11 +15,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	bolt "go.etcd.io/bbolt"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
-	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log/boltlog"
 )
 
@@ -425,101 +422,6 @@ func TestABacktestFindsTheCheatsOfASimulation(t *testing.T) {
 	}
 	if early.Until == nil || !early.Until.Equal(half) || late.Since == nil || !late.Since.Equal(half) {
 		t.Errorf("the bounds %v are reported as %v and %v", half, early.Until, late.Since)
-	}
-}
-
-// copied is a copy of a data folder with changes made to its log file, behind
-// the program's back.
-func copied(t *testing.T, dir string, change func(tx *bolt.Tx) error) string {
-	t.Helper()
-	to := filepath.Join(t.TempDir(), "copy")
-	if err := os.CopyFS(to, os.DirFS(dir)); err != nil {
-		t.Fatal(err)
-	}
-	db, err := bolt.Open(filepath.Join(to, "log.db"), 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := errors.Join(db.Update(change), db.Close()); err != nil {
-		t.Fatal(err)
-	}
-	return to
-}
-
-// commits are the keys of a bucket's commits: their first sequences.
-func commits(b *bolt.Bucket) (firsts [][]byte) {
-	_ = b.ForEach(func(k, _ []byte) error { firsts = append(firsts, slices.Clone(k)); return nil })
-	return firsts
-}
-
-func TestVerifyNamesThePlaceOfWhatIsHarmed(t *testing.T) {
-	t.Parallel()
-	dir := simulated(t)
-	if e := must(t, "verify", "--data", dir); !strings.Contains(e.err, "all promises hold") || strings.Count(e.out, "dense, no faults") != 3 {
-		t.Fatalf("unharmed: %+v", e)
-	}
-	// The second of three commits or more of a partition.
-	partition, second, last := -1, []byte(nil), []byte(nil)
-	copied(t, dir, func(tx *bolt.Tx) error {
-		for p := range events.ActivityPartitions {
-			if firsts := commits(tx.Bucket(fmt.Appendf(nil, "activity/p%02d", p))); len(firsts) > 2 {
-				partition, second, last = p, firsts[1], firsts[len(firsts)-1]
-			}
-		}
-		return nil
-	})
-	if partition < 0 {
-		t.Fatal("no partition has three commits")
-	}
-	bucket := fmt.Appendf(nil, "activity/p%02d", partition)
-	place := fmt.Sprintf("activity/%d at %d: ", partition, binary.BigEndian.Uint64(second))
-	harm := func(at []byte) func(tx *bolt.Tx) error {
-		return func(tx *bolt.Tx) error {
-			b := tx.Bucket(bucket)
-			raw := slices.Clone(b.Get(at))
-			raw[len(raw)-9] ^= 1
-			return b.Put(at, raw)
-		}
-	}
-	for name, c := range map[string]struct {
-		change func(tx *bolt.Tx) error
-		says   []string
-	}{
-		"a bit of a commit": {harm(second), []string{place, "checksum"}},
-		// It is found before anything is read: the log cannot even be opened.
-		"a bit of the last commit": {harm(last), []string{"activity", fmt.Sprintf("partition %d", partition), "checksum"}},
-		"a commit that is gone":    {func(tx *bolt.Tx) error { return tx.Bucket(bucket).Delete(second) }, []string{place, "stand after"}},
-		"a commit in another's place": {func(tx *bolt.Tx) error {
-			b := tx.Bucket(bucket)
-			return b.Put(second, slices.Clone(b.Get(last)))
-		}, []string{place, "stand after"}},
-		"a claim that is not guarded": {func(tx *bolt.Tx) error {
-			claims := tx.Bucket([]byte("user/k00"))
-			k, _ := claims.Cursor().Seek([]byte("claim:"))
-			if k == nil {
-				return errors.New("there is no claim")
-			}
-			return claims.Delete(slices.Clone(k))
-		}, []string{"user/0 at ", "does not guard"}},
-	} {
-		e := command(t, "verify", "--data", copied(t, dir, c.change))
-		if e.code != failed || strings.Contains(e.err, "all promises hold") {
-			t.Errorf("%s: exit code %d: %s", name, e.code, e.err)
-		}
-		for _, what := range c.says {
-			if !strings.Contains(e.err, what) {
-				t.Errorf("%s: it does not say %q but:\n%s", name, what, e.err)
-			}
-		}
-	}
-
-	e := command(t, "verify", "--json", "--data", copied(t, dir, harm(second)))
-	var sums []struct {
-		Log      string
-		Findings int
-	}
-	if err := json.Unmarshal([]byte(e.out), &sums); err != nil || e.code != failed || len(sums) != 3 || sums[1].Log != "activity" || sums[1].Findings != 1 {
-		t.Errorf("--json: exit code %d, %v: %s", e.code, err, e.out)
 	}
 }
 

@@ -11,7 +11,11 @@ import (
 	"github.com/meet5/backend/cmd/backend"
 	"github.com/meet5/backend/cmd/dataset"
 	"github.com/meet5/backend/cmd/verify"
+	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/log/boltlog"
+	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/service/run"
 )
 
 type verifyLogs struct {
@@ -25,18 +29,13 @@ type verifyLogs struct {
 }
 
 // Run is called by kong.
-func (c *verifyLogs) Run(ctx context.Context, con *console) (err error) {
+func (c *verifyLogs) Run(ctx context.Context, con *console) error {
 	if c.CSV != "" {
 		if err := c.columns().check(c.CSV); err != nil {
 			return err
 		}
 	}
-	b, err := c.openToRead(ctx, con)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, b.Close()) }()
-	sums, faults, err := c.check(ctx, con, []log.Store{b.Stores.User, b.Activity, b.Fraud})
+	sums, faults, err := c.logs(ctx, con)
 	if err != nil {
 		return err
 	}
@@ -44,33 +43,97 @@ func (c *verifyLogs) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	if c.CSV != "" {
-		n, err := c.agree(ctx, con, b)
+		n, err := c.agreeWithViews(ctx, con)
 		if err != nil {
-			return err
+			return errors.Join(foundFaults(faults), err)
 		}
 		faults += n
 	}
 	if faults > 0 {
-		return fmt.Errorf("%d faults found", faults)
+		return foundFaults(faults)
 	}
 	con.say("all promises hold")
 	return nil
 }
 
-// check checks each log by itself.
-func (c *verifyLogs) check(ctx context.Context, con *console, logs []log.Store) (sums []verify.Summary, faults int, err error) {
-	total := 0
-	for _, s := range logs {
-		n, err := length(ctx, s)
-		if err != nil {
+// foundFaults is the error of a command that has done its work and found faults.
+func foundFaults(n int) error {
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d faults found", n)
+}
+
+// logs checks the logs where they are.
+func (c *verifyLogs) logs(ctx context.Context, con *console) ([]verify.Summary, int, error) {
+	if c.where().Real() {
+		return c.services(ctx, con)
+	}
+	return c.file(ctx, con)
+}
+
+// logNames are the logs with the number of their partitions.
+var logNames = []struct {
+	name       string
+	partitions int
+}{
+	{events.UserLog, events.UserPartitions},
+	{events.ActivityLog, events.ActivityPartitions},
+	{events.FraudLog, events.FraudPartitions},
+}
+
+// file checks the pages of the file, and then what they hold. It opens the file
+// in a way that no harm can stop, as long as there is a way into it at all.
+func (c *verifyLogs) file(ctx context.Context, con *console) (sums []verify.Summary, faults int, err error) {
+	if c.where().Empty() {
+		return nil, 0, &run.UsageError{Err: fmt.Errorf("--data: there is no data in %s; up, import and simulate make it", c.Data)}
+	}
+	path := c.where().LogFile()
+	i, err := boltlog.Inspect(path, func(f boltlog.Fault) {
+		faults++
+		con.say("%v", verify.Finding{Place: path, Message: f.String()})
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, i.Close()) }()
+	var logs []log.Scanner
+	for _, l := range logNames {
+		logs = append(logs, i.Log(l.name, l.partitions))
+	}
+	sums, n, err := c.check(ctx, con, logs)
+	return sums, faults + n, err
+}
+
+// services checks the logs on MongoDB, and that they are guarded as they must be.
+func (c *verifyLogs) services(ctx context.Context, con *console) (sums []verify.Summary, faults int, err error) {
+	dbs, client, err := backend.Connect(ctx, c.where())
+	if err != nil {
+		return nil, 0, err
+	}
+	defer func() { err = errors.Join(err, client.Disconnect(context.WithoutCancel(ctx))) }()
+	var logs []log.Scanner
+	for _, l := range logNames {
+		s := mongolog.Open(dbs.Log, l.name, l.partitions)
+		switch err := s.Check(ctx); {
+		case errors.Is(err, mongolog.ErrNotReady), errors.Is(err, events.ErrCorrupt):
+			faults++
+			con.say("%v", verify.Finding{Message: err.Error()})
+		case err != nil:
 			return nil, 0, err
 		}
-		total += n
+		logs = append(logs, s)
 	}
-	bar := con.progress(total, "events")
+	sums, n, err := c.check(ctx, con, logs)
+	return sums, faults + n, err
+}
+
+// check checks each log by itself.
+func (c *verifyLogs) check(ctx context.Context, con *console, logs []log.Scanner) (sums []verify.Summary, faults int, err error) {
+	bar := con.progress(lengthOf(ctx, logs), "events")
 	defer bar.done()
 	for _, s := range logs {
-		sum, err := verify.Log(ctx, s, func(f verify.Finding) {
+		sum, err := verify.Scan(ctx, s, func(f verify.Finding) {
 			bar.clear()
 			con.say("%v", f)
 		}, bar.add)
@@ -94,6 +157,26 @@ func length(ctx context.Context, l log.Reader) (events int, err error) {
 	return events, nil
 }
 
+// lengthOf is about how many events harmed logs hold, unknown if they cannot say.
+func lengthOf(ctx context.Context, logs []log.Scanner) (total int) {
+	for _, l := range logs {
+		ended, ok := l.(interface {
+			Head(ctx context.Context, partition int) (uint64, error)
+		})
+		if !ok {
+			return unknown
+		}
+		for p := range l.Partitions() {
+			head, err := ended.Head(ctx, p)
+			if err != nil {
+				return unknown
+			}
+			total += int(head) //nolint:gosec // a count of events
+		}
+	}
+	return total
+}
+
 func (c *verifyLogs) print(con *console, sums []verify.Summary) error {
 	if c.JSON {
 		e := json.NewEncoder(con.out)
@@ -115,6 +198,16 @@ func (c *verifyLogs) print(con *console, sums []verify.Summary) error {
 
 func (c *verifyLogs) columns() *columns {
 	return &columns{Actor: c.Actor, Target: c.Target, Time: c.Time, Type: c.Type}
+}
+
+// agreeWithViews opens the read models and compares them.
+func (c *verifyLogs) agreeWithViews(ctx context.Context, con *console) (n int, err error) {
+	b, err := c.openToRead(ctx, con)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, b.Close()) }()
+	return c.agree(ctx, con, b)
 }
 
 // agree compares the file's visits with the read models.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -18,59 +17,65 @@ import (
 	"github.com/meet5/backend/events/log"
 )
 
-// crafted is a store that yields what no writer would have written.
+// crafted is a store that keeps what no writer would have written.
 type crafted struct {
-	log.Store // panics where verify has no business
-	t         *testing.T
-	name      string
-	commits   [][]events.Commit // by partition
-	ends      map[int]error     // with what the reading of a partition ends
-	heads     map[int]uint64    // where not what the commits say
-	lost      map[string]bool   // keys that are not held, though events take them
-	failing   error             // of Head and Held
+	t       *testing.T
+	name    string
+	commits [][]events.Commit       // by partition
+	others  map[int][]log.Entry     // that come after the commits
+	ends    map[int]error           // with what the walk over a partition ends
+	lost    map[string]bool         // keys that are not held, though events take them
+	strange map[int][]log.StoredKey // keys that are held besides
+	moved   map[string]uint64       // keys that lead to other commits
+	late    map[int][]events.Commit // that are appended once the keys are asked for
 }
 
 func (s *crafted) Name() string    { return s.name }
 func (s *crafted) Partitions() int { return len(s.commits) }
 
-func (s *crafted) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
-	return func(yield func(events.Commit, error) bool) {
+func (s *crafted) Entries(ctx context.Context, partition int) iter.Seq2[log.Entry, error] {
+	return func(yield func(log.Entry, error) bool) {
 		for _, c := range s.commits[partition] {
 			if err := ctx.Err(); err != nil {
-				yield(events.Commit{}, err)
+				yield(log.Entry{}, err)
 				return
 			}
-			if c.Last() > after && !yield(c, nil) {
+			if !yield(log.Entry{Place: fmt.Sprint("commit ", c.First), Sequence: c.First, Commit: c}, nil) {
+				return
+			}
+		}
+		for _, e := range s.others[partition] {
+			if !yield(e, nil) {
 				return
 			}
 		}
 		if err := s.ends[partition]; err != nil {
-			yield(events.Commit{}, err)
+			yield(log.Entry{}, err)
 		}
 	}
 }
 
-func (s *crafted) Head(_ context.Context, partition int) (uint64, error) {
-	if head, ok := s.heads[partition]; ok {
-		return head, s.failing
-	}
-	if n := len(s.commits[partition]); n > 0 {
-		return s.commits[partition][n-1].Last(), s.failing
-	}
-	return 0, s.failing
-}
-
-func (s *crafted) Held(_ context.Context, partition int, keys []string) (map[string]bool, error) {
-	held := make(map[string]bool)
-	for _, c := range s.commits[partition] {
-		for e := range c.Events() {
-			for _, k := range e.Keys(nil) {
-				held[k] = !s.lost[k]
+func (s *crafted) Keys(_ context.Context, partition int) iter.Seq2[log.StoredKey, error] {
+	return func(yield func(log.StoredKey, error) bool) {
+		s.commits[partition] = append(s.commits[partition], s.late[partition]...)
+		keys := slices.Clone(s.strange[partition])
+		for _, c := range s.commits[partition] {
+			for e := range c.Events() {
+				for _, k := range e.Keys(nil) {
+					first := c.First
+					if to, ok := s.moved[k]; ok {
+						first = to
+					}
+					keys = append(keys, log.StoredKey{Place: "a key", Key: k, First: first})
+				}
+			}
+		}
+		for _, k := range keys {
+			if !s.lost[k.Key] && !yield(k, nil) {
+				return
 			}
 		}
 	}
-	maps.DeleteFunc(held, func(k string, there bool) bool { return !there || !slices.Contains(keys, k) })
-	return held, s.failing
 }
 
 var noon = time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
@@ -131,7 +136,8 @@ func of(evs ...events.Event) []events.Event { return evs }
 // sound is an activity log with nothing wrong: three commits of partition 1, one
 // of partition 2, versions and claims among them.
 func sound(t *testing.T) *crafted {
-	s := &crafted{t: t, name: events.ActivityLog, commits: make([][]events.Commit, partitions), ends: map[int]error{}, heads: map[int]uint64{}, lost: map[string]bool{}}
+	s := &crafted{t: t, name: events.ActivityLog, commits: make([][]events.Commit, partitions),
+		ends: map[int]error{}, others: map[int][]log.Entry{}, lost: map[string]bool{}, strange: map[int][]log.StoredKey{}, moved: map[string]uint64{}, late: map[int][]events.Commit{}}
 	s.write(1, of(visit(1, nil), visit(1, func(e *events.Event) { e.Version = 1; e.Claims = []string{"a name"} })), nil)
 	s.write(1, of(visit(1, func(e *events.Event) { e.Version = 2; e.Type = events.ProfileLiked })), nil)
 	s.write(1, of(visit(1, nil), visit(1, func(e *events.Event) { e.Stream = stream(1, 1); e.Version = 1 })), nil)
@@ -142,7 +148,7 @@ func sound(t *testing.T) *crafted {
 // check returns the findings as text and what is told of progress.
 func check(t *testing.T, s *crafted) (sum verify.Summary, found []string, told int, err error) {
 	t.Helper()
-	sum, err = verify.Log(t.Context(), s, func(f verify.Finding) { found = append(found, f.String()) }, func(n int) { told += n })
+	sum, err = verify.Scan(t.Context(), s, func(f verify.Finding) { found = append(found, f.String()) }, func(n int) { told += n })
 	if sum.Findings != len(found) {
 		t.Errorf("%d findings are summed up, %d were reported", sum.Findings, len(found))
 	}
@@ -166,29 +172,65 @@ func TestEachKindOfFaultIsFoundWhereItIs(t *testing.T) {
 		spoil func(s *crafted)
 		want  []string // the start of each finding
 	}{
-		"a commit that cannot be read": {func(s *crafted) {
-			s.ends[1] = fmt.Errorf("read activity/1: %w: checksum", events.ErrCorrupt)
-		}, []string{"activity/1 at 6: it cannot be read on from here: read activity/1: not a whole"}},
+		"a commit that cannot be read, at the end": {func(s *crafted) {
+			s.others[1] = []log.Entry{{Place: "here", Sequence: 6, Err: fmt.Errorf("%w: checksum", events.ErrCorrupt)}}
+		}, []string{"activity/1 at 6: here: not a whole, unharmed commit: checksum; nothing that can be read follows it"}},
+		"a commit that cannot be read, in the middle": {func(s *crafted) {
+			c := s.commits[1][1]
+			s.others[1] = []log.Entry{
+				{Place: "here", Sequence: 6, Err: events.ErrCorrupt},
+				{Place: "there", Sequence: 9, Err: events.ErrCorrupt},
+			}
+			s.write(2, of(visit(2, nil)), nil)
+			s.others[2] = []log.Entry{{Place: "here", Sequence: c.First, Err: events.ErrCorrupt}}
+		}, []string{
+			"activity/1 at 6: here: not a whole, unharmed commit; sequences 6 to 8 cannot be read",
+			"activity/1 at 9: there: not a whole, unharmed commit; nothing",
+			"activity/2 at 3: here: not a whole, unharmed commit; nothing",
+		}},
+		"something that stands under no sequence": {func(s *crafted) {
+			s.others[2] = []log.Entry{{Place: "here", Err: fmt.Errorf("%w: its key is no sequence", events.ErrCorrupt)}}
+		}, []string{"activity/2: here: not a whole, unharmed commit: its key"}},
+		"a commit that the store says something wrong of": {func(s *crafted) {
+			c := s.commits[2][0]
+			s.commits[2] = nil
+			s.others[2] = []log.Entry{{Place: "here", Sequence: 1, Commit: c, Err: fmt.Errorf("%w: its field n", events.ErrCorrupt)}}
+		}, []string{"activity/2 at 1: here: not a whole, unharmed commit: its field n"}},
+		"versions after a commit that cannot be read": {func(s *crafted) {
+			s.commits[1] = append(s.commits[1][:1], s.commits[1][2]) // with version 2 of a stream
+			s.others[1] = nil
+			s.write(1, of(visit(1, func(e *events.Event) { e.Version = 3 }), visit(1, func(e *events.Event) { e.Version = 2 })), nil)
+		}, []string{"activity/1 at 3: sequences 3 to 3 are missing", "activity/1 at 7: version 2 of stream"}},
+		"a key that no event takes": {func(s *crafted) {
+			s.strange[2] = []log.StoredKey{{Place: "here", Key: "x", First: 1}}
+		}, []string{"activity/2 at 1: here: the store guards a key that no event of this commit takes"}},
+		"a key that leads nowhere": {func(s *crafted) {
+			s.strange[2] = []log.StoredKey{{Place: "here", Key: "x", First: 7}, {Place: "there", Key: "y", First: 9}}
+		}, []string{"activity/2 at 7: here: a key leads to a commit that is not there", "activity/2 at 9: there"}},
+		"a key that leads to another commit": {func(s *crafted) {
+			s.moved[events.ClaimKey("a name")] = 3
+		}, []string{"activity/1 at 2: a key: a key of this event leads to commit 3, the event is in commit 1"}},
+		"a key that is none": {func(s *crafted) {
+			s.strange[2] = []log.StoredKey{{Place: "here", Err: events.ErrCorrupt}}
+		}, []string{"activity/2: here: not a whole"}},
 		"a commit of another log": {func(s *crafted) {
 			s.write(2, of(visit(2, nil)), func(h *header) { h.log = "user" })
-		}, []string{"activity/2 at 2: the commit belongs to user/2"}},
+		}, []string{"activity/2 at 2: commit 2: it holds commit 2 of user/2"}},
 		"a commit of another partition": {func(s *crafted) {
 			s.write(2, of(visit(2, nil)), func(h *header) { h.partition = 3 })
-		}, []string{"activity/2 at 2: the commit belongs to activity/3"}},
+		}, []string{"activity/2 at 2: commit 2: it holds commit 2 of activity/3"}},
 		"a hole": {func(s *crafted) {
 			s.write(2, of(visit(2, nil)), func(h *header) { h.first = 5 })
-		}, []string{"activity/2 at 5: sequence 5 should follow 1"}},
+		}, []string{"activity/2 at 2: sequences 2 to 4 are missing"}},
 		"a hole at the start": {func(s *crafted) {
 			s.write(3, of(visit(3, nil)), func(h *header) { h.first = 2 })
-		}, []string{"activity/3 at 2: sequence 2 should follow 0"}},
+		}, []string{"activity/3 at 1: sequences 1 to 1 are missing"}},
 		"an overlap": {func(s *crafted) {
 			s.write(2, of(visit(2, nil), visit(2, nil)), func(h *header) { h.first = 1 })
-		}, []string{"activity/2 at 1: sequence 1 should follow 1"}},
+		}, []string{"activity/2 at 1: a commit starts at 1, but events up to 1 stand before it"}},
 		"recorded time that runs backwards": {func(s *crafted) {
 			s.write(2, of(visit(2, nil)), func(h *header) { h.recorded = noon.Add(-time.Microsecond) })
 		}, []string{"activity/2 at 2: recorded 2026-01-01 11:59:59.999999 +0000 UTC, the commit before it 2026-01-01 12:00:00"}},
-		"a head behind the events": {func(s *crafted) { s.heads[1] = 3 }, []string{"activity/1: its head is 3, but there are events up to 5"}},
-		"a head beyond the events": {func(s *crafted) { s.heads[0] = 9 }, []string{"activity/0: its head was 9, but there are events only up to 0"}},
 		"a malformed event": {func(s *crafted) {
 			s.write(2, of(visit(2, nil), visit(2, func(e *events.Event) { e.Type = "" })), nil)
 		}, []string{"activity/2 at 3: event "}},
@@ -227,7 +269,7 @@ func TestEachKindOfFaultIsFoundWhereItIs(t *testing.T) {
 			s.write(1, of(visit(2, nil)), func(h *header) { h.first = 8 })
 			s.write(3, of(visit(3, func(e *events.Event) { e.Data = nil })), nil)
 		}, []string{
-			"activity/1 at 8: sequence 8 should follow 5", "activity/1 at 8: stream ", "activity/1 at 2: the store does not guard",
+			"activity/1 at 6: sequences 6 to 7 are missing", "activity/1 at 8: stream ", "activity/1 at 2: the store does not guard",
 			"activity/3 at 1: the data of ",
 		}},
 	} {
@@ -272,22 +314,29 @@ func TestEveryKeyIsLookedUpHoweverManyThereAre(t *testing.T) {
 	}
 }
 
+// TestWhatIsAppendedMeanwhileIsNoFault: its keys are seen, its events were not.
+func TestWhatIsAppendedMeanwhileIsNoFault(t *testing.T) {
+	s := sound(t)
+	before := len(s.commits[1])
+	s.write(1, of(visit(1, func(e *events.Event) { e.Claims = []string{"a new name"} })), nil)
+	s.late[1] = s.commits[1][before:]
+	s.commits[1] = s.commits[1][:before:before]
+	if _, found, _, err := check(t, s); err != nil || len(found) > 0 {
+		t.Errorf("found %q, %v", found, err)
+	}
+}
+
 // TestAStoreThatFailsIsNoFault: what could not be read is not known to be harmed.
 func TestAStoreThatFailsIsNoFault(t *testing.T) {
 	gone := errors.New("the server is gone")
-	for name, spoil := range map[string]func(s *crafted){
-		"while it is read":         func(s *crafted) { s.ends[1] = gone },
-		"when asked for its heads": func(s *crafted) { s.failing = gone },
-	} {
-		s := sound(t)
-		spoil(s)
-		if _, found, _, err := check(t, s); !errors.Is(err, gone) || len(found) > 0 {
-			t.Errorf("%s: %v, found %q", name, err, found)
-		}
+	s := sound(t)
+	s.ends[1] = gone
+	if _, found, _, err := check(t, s); !errors.Is(err, gone) || len(found) > 0 {
+		t.Errorf("%v, found %q", err, found)
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := verify.Log(ended, sound(t), func(f verify.Finding) { t.Errorf("found %v", f) }, func(int) {}); !errors.Is(err, context.Canceled) {
+	if _, err := verify.Scan(ended, sound(t), func(f verify.Finding) { t.Errorf("found %v", f) }, func(int) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("with its context ended: %v", err)
 	}
 }

@@ -17,8 +17,8 @@
 // store. How: a writer keeps one commit in flight per partition and inserts it
 // under the sequence after the last that it has seen. The store refuses a second
 // commit under the same sequence, so that number is both the sequencer and the
-// fence: who loses reads what was written, folds it in and tries again. Appends
-// that arrive while a commit is in flight make up the next one.
+// fence: who loses yields for a moment, reads what was written, folds it in and
+// tries again. Appends that arrive while a commit is in flight make up the next one.
 //
 // The package knows the protocol; a Store (boltlog, mongolog) knows how to keep
 // commits.

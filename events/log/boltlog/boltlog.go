@@ -4,6 +4,15 @@
 // is being synced to disk share the next one, so that any number of partitions
 // and logs pay for one fsync. A read never holds a transaction open while its
 // caller works.
+//
+// What is harmed stops no more than it must, and nothing of it is written over:
+//   - a file that is cut off, or whose pages do not hang together, is not opened.
+//     ErrDamaged says which pages; to write into it could overwrite pages that
+//     only seem to be free. Inspect reads what is left of it;
+//   - a commit that is harmed ends the reading of its partition there, with an
+//     error that names the place. If it is the last one, or one that a writer
+//     needs to know, the partition refuses appends with that error. Other
+//     partitions and logs go on.
 package boltlog
 
 import (
@@ -17,21 +26,14 @@ import (
 	"runtime"
 	"slices"
 	"sync"
-	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 )
 
-// ErrInUse says that another process holds the file.
-var ErrInUse = errors.New("the data file is in use by another process")
-
 const (
-	// lockTimeout is how long Open waits for another process to let go.
-	lockTimeout = time.Second
 	// firstChunk and mostChunk are about how much one read transaction copies
 	// out: little at first, since many reads want one event, then ever more.
 	firstChunk = 16 << 10
@@ -40,71 +42,35 @@ const (
 
 // DB is an open file with any number of logs.
 type DB struct {
-	bolt *bolt.DB
+	bolt   *bolt.DB
+	faults []Fault // survived
 
 	mu      sync.Mutex // guards queue
 	queue   []*insert
 	writing bool // writeAll is at it
 }
 
-// Open opens or makes the file. It fails with ErrInUse if another process holds
-// it for longer than a second.
-func Open(path string) (*DB, error) {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{
-		Timeout:        lockTimeout,
-		NoFreelistSync: true,
-		FreelistType:   bolt.FreelistMapType,
-	})
-	if errors.Is(err, bolterrors.ErrTimeout) {
-		return nil, fmt.Errorf("open %s: %w", path, ErrInUse)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open %s: %w", path, err)
-	}
-	return &DB{bolt: db}, nil
-}
-
 // Close waits for open transactions and closes the file.
 func (d *DB) Close() error { return d.bolt.Close() }
 
 // Log opens a log of the file, making it with so many partitions if it is not
-// there. It fails if it is there with another number.
+// there. It fails if it is there with another number. A partition whose last
+// commit is harmed is opened for reading.
 func (d *DB) Log(name string, partitions int) (*Store, error) {
-	s := &Store{db: d, name: name, heads: make([]uint64, partitions)}
+	s := &Store{db: d, name: name, heads: make([]uint64, partitions), harm: make([]error, partitions)}
 	for i := range partitions {
-		s.commits = append(s.commits, fmt.Appendf(nil, "%s/p%02d", name, i))
-		s.keys = append(s.keys, fmt.Appendf(nil, "%s/k%02d", name, i))
+		s.commits = append(s.commits, commitBucket(name, i))
+		s.keys = append(s.keys, keyBucket(name, i))
 	}
-	err := d.bolt.Update(func(tx *bolt.Tx) error {
-		meta, err := tx.CreateBucketIfNotExists([]byte("logs"))
-		if err != nil {
-			return err
-		}
-		if v := meta.Get([]byte(name)); v == nil {
-			if err := meta.Put([]byte(name), binary.BigEndian.AppendUint32(nil, uint32(partitions))); err != nil { //nolint:gosec // a small number
+	err := d.view(s.load)
+	if errors.Is(err, errNotMade) {
+		err = d.update(func(tx *bolt.Tx) error {
+			if err := s.make(tx); err != nil {
 				return err
 			}
-		} else if n := int(binary.BigEndian.Uint32(v)); n != partitions {
-			return fmt.Errorf("it was made with %d partitions, not %d", n, partitions)
-		}
-		for i := range partitions {
-			b, err := tx.CreateBucketIfNotExists(s.commits[i])
-			if err != nil {
-				return err
-			}
-			if _, err := tx.CreateBucketIfNotExists(s.keys[i]); err != nil {
-				return err
-			}
-			if k, v := b.Cursor().Last(); v != nil {
-				c, err := events.Decode(bytes.Clone(v))
-				if err != nil {
-					return fmt.Errorf("partition %d, the last commit, from sequence %d on: %w", i, binary.BigEndian.Uint64(k), err)
-				}
-				s.heads[i] = c.Last()
-			}
-		}
-		return nil
-	})
+			return s.load(tx)
+		})
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open log %s: %w", name, err)
 	}
@@ -116,12 +82,143 @@ type Store struct {
 	db            *DB
 	name          string
 	commits, keys [][]byte // bucket names
+	harm          []error  // why a partition takes no commits; nil if it does
 
 	mu    sync.RWMutex
 	heads []uint64
 }
 
 var _ log.Store = (*Store)(nil)
+
+// logsBucket holds the number of partitions of each log.
+const logsBucket = "logs"
+
+// errNotMade says that a log, or a part of it, is not there yet.
+var errNotMade = errors.New("it is not there")
+
+func commitBucket(name string, partition int) []byte {
+	return fmt.Appendf(nil, "%s/p%02d", name, partition)
+}
+
+func keyBucket(name string, partition int) []byte {
+	return fmt.Appendf(nil, "%s/k%02d", name, partition)
+}
+
+func partitionsOf(v []byte) (n int, ok bool) {
+	if len(v) != 4 {
+		return 0, false
+	}
+	return int(binary.BigEndian.Uint32(v)), true
+}
+
+// sequenceOf reads the key of a commit.
+func sequenceOf(k []byte) (first uint64, ok bool) {
+	if len(k) != 8 {
+		return 0, false
+	}
+	return binary.BigEndian.Uint64(k), true
+}
+
+// placeOf says where a value stands.
+func placeOf(bucket, k []byte) string {
+	if first, ok := sequenceOf(k); ok {
+		return fmt.Sprintf("bucket %s, key %d", bucket, first)
+	}
+	return fmt.Sprintf("bucket %s, key %x", bucket, k)
+}
+
+// belongs says what is wrong with a commit that stands where another should.
+func belongs(c events.Commit, name string, partition int, first uint64) error {
+	if c.Log != name || c.Partition != partition || c.First != first {
+		return fmt.Errorf("%w: it holds commit %d of %s/%d", events.ErrCorrupt, c.First, c.Log, c.Partition)
+	}
+	return nil
+}
+
+// make makes what is not there.
+func (s *Store) make(tx *bolt.Tx) error {
+	meta, err := tx.CreateBucketIfNotExists([]byte(logsBucket))
+	if err != nil {
+		return err
+	}
+	if meta.Get([]byte(s.name)) == nil {
+		if err := meta.Put([]byte(s.name), binary.BigEndian.AppendUint32(nil, uint32(len(s.heads)))); err != nil { //nolint:gosec // a small number
+			return err
+		}
+	}
+	for _, b := range slices.Concat(s.commits, s.keys) {
+		if _, err := tx.CreateBucketIfNotExists(b); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// load reads the log's heads.
+func (s *Store) load(tx *bolt.Tx) error {
+	meta := tx.Bucket([]byte(logsBucket))
+	if meta == nil || meta.Get([]byte(s.name)) == nil {
+		return errNotMade
+	}
+	v := meta.Get([]byte(s.name))
+	if n, ok := partitionsOf(v); !ok {
+		return fmt.Errorf("%w: the number of its partitions is %x", events.ErrCorrupt, v)
+	} else if n != len(s.heads) {
+		return fmt.Errorf("it was made with %d partitions, not %d", n, len(s.heads))
+	}
+	for i := range s.heads {
+		b := tx.Bucket(s.commits[i])
+		if b == nil || tx.Bucket(s.keys[i]) == nil {
+			return errNotMade
+		}
+		s.heads[i], s.harm[i] = s.tail(i, b.Cursor())
+	}
+	return nil
+}
+
+// tail reads a partition's last commit. If it is harmed, the head is the best
+// guess there is, and beyond what is whole, so that whoever reads up to it meets
+// the harm.
+func (s *Store) tail(partition int, cur *bolt.Cursor) (head uint64, harm error) {
+	k, v := cur.Last()
+	if k == nil {
+		return 0, nil
+	}
+	c, err := s.decode(partition, k, bytes.Clone(v))
+	if err == nil {
+		return c.Last(), nil
+	}
+	strange := uint64(0)
+	for k != nil {
+		if first, ok := sequenceOf(k); ok {
+			return endOf(first, v) + strange, err
+		}
+		strange = 1
+		k, v = cur.Prev()
+	}
+	return strange, err
+}
+
+// endOf is the last sequence of a commit that may be harmed, as far as can be told.
+func endOf(first uint64, raw []byte) uint64 {
+	if n := events.CountOf(raw); n > 0 && n <= events.MaxCommitEvents {
+		return first + uint64(n) - 1
+	}
+	return first
+}
+
+// decode reads a commit that stands under a key. The error names the place.
+func (s *Store) decode(partition int, k, raw []byte) (events.Commit, error) {
+	c, err := events.Decode(raw)
+	if err == nil {
+		first, _ := sequenceOf(k)
+		err = belongs(c, s.name, partition, first)
+	}
+	if err != nil {
+		return events.Commit{}, fmt.Errorf("%s: %w", placeOf(s.commits[partition], k), err)
+	}
+	return c, nil
+}
 
 // Name is the log's name.
 func (s *Store) Name() string { return s.name }
@@ -181,7 +278,7 @@ func (d *DB) writeAll() {
 // leaves the others alone.
 func (d *DB) write(batch []*insert) {
 	results := make([]error, len(batch))
-	err := d.bolt.Update(func(tx *bolt.Tx) error {
+	err := d.update(func(tx *bolt.Tx) error {
 		for i, in := range batch {
 			refused, err := in.put(tx)
 			if err != nil {
@@ -209,6 +306,9 @@ func (d *DB) write(batch []*insert) {
 // put writes the commit into the transaction, or says why it is refused.
 func (in *insert) put(tx *bolt.Tx) (refused, err error) {
 	p, first := in.commit.Partition, in.commit.First
+	if harm := in.store.harm[p]; harm != nil {
+		return fmt.Errorf("insert into %s/%d, whose last commit is harmed: %w", in.store.name, p, harm), nil
+	}
 	commits, keys := tx.Bucket(in.store.commits[p]), tx.Bucket(in.store.keys[p])
 	head := uint64(0)
 	if k, v := commits.Cursor().Last(); k != nil {
@@ -256,8 +356,8 @@ func (s *Store) Read(ctx context.Context, partition int, after uint64) iter.Seq2
 			if len(chunk) == 0 {
 				return
 			}
-			for _, raw := range chunk {
-				c, err := events.Decode(raw)
+			for _, kv := range chunk {
+				c, err := s.decode(partition, kv.key, kv.value)
 				if err == nil && (last > 0 && c.First != last+1 || c.First > after+1 || c.Last() <= after) {
 					err = fmt.Errorf("%w: sequences %d to %d stand after %d", events.ErrCorrupt, c.First, c.Last(), max(last, after))
 				}
@@ -274,16 +374,19 @@ func (s *Store) Read(ctx context.Context, partition int, after uint64) iter.Seq2
 	}
 }
 
+// pair is a key and its value, copied out of the file.
+type pair struct{ key, value []byte }
+
 // chunk copies out some commits that hold sequences above after, at least one if
 // there is any.
-func (s *Store) chunk(partition int, after uint64, most int) (chunk [][]byte, err error) {
+func (s *Store) chunk(partition int, after uint64, most int) (chunk []pair, err error) {
 	if head, _ := s.Head(context.Background(), partition); head <= after {
 		return nil, nil
 	}
-	err = s.db.bolt.View(func(tx *bolt.Tx) error {
+	err = s.db.view(func(tx *bolt.Tx) error {
 		cur := tx.Bucket(s.commits[partition]).Cursor()
 		k, v := cur.Seek(binary.BigEndian.AppendUint64(nil, after+1))
-		if k == nil || binary.BigEndian.Uint64(k) > after+1 {
+		if first, _ := sequenceOf(k); k == nil || first > after+1 {
 			// The commit before may hold after+1 in its middle.
 			if k == nil {
 				k, v = cur.Last()
@@ -295,7 +398,7 @@ func (s *Store) chunk(partition int, after uint64, most int) (chunk [][]byte, er
 			}
 		}
 		for size := 0; k != nil && size < most; k, v = cur.Next() {
-			chunk = append(chunk, bytes.Clone(v))
+			chunk = append(chunk, pair{bytes.Clone(k), bytes.Clone(v)})
 			size += len(v)
 		}
 		return nil
@@ -306,7 +409,7 @@ func (s *Store) chunk(partition int, after uint64, most int) (chunk [][]byte, er
 // Held implements log.Store.
 func (s *Store) Held(_ context.Context, partition int, keys []string) (map[string]bool, error) {
 	held := make(map[string]bool)
-	err := s.db.bolt.View(func(tx *bolt.Tx) error {
+	err := s.db.view(func(tx *bolt.Tx) error {
 		b := tx.Bucket(s.keys[partition])
 		for _, k := range keys {
 			if b.Get([]byte(k)) != nil {
@@ -320,8 +423,8 @@ func (s *Store) Held(_ context.Context, partition int, keys []string) (map[strin
 
 // ByKey implements log.Store.
 func (s *Store) ByKey(_ context.Context, partition int, from, to string) ([]events.Commit, error) {
-	var raws [][]byte
-	err := s.db.bolt.View(func(tx *bolt.Tx) error {
+	var found []pair
+	err := s.db.view(func(tx *bolt.Tx) error {
 		firsts := make(map[string]bool)
 		cur := tx.Bucket(s.keys[partition]).Cursor()
 		for k, v := cur.Seek([]byte(from)); k != nil && bytes.Compare(k, []byte(to)) < 0; k, v = cur.Next() {
@@ -329,16 +432,16 @@ func (s *Store) ByKey(_ context.Context, partition int, from, to string) ([]even
 		}
 		commits := tx.Bucket(s.commits[partition])
 		for _, at := range slices.Sorted(maps.Keys(firsts)) {
-			raws = append(raws, bytes.Clone(commits.Get([]byte(at))))
+			found = append(found, pair{[]byte(at), bytes.Clone(commits.Get([]byte(at)))})
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look up keys of %s/%d: %w", s.name, partition, err)
 	}
-	out := make([]events.Commit, len(raws))
-	for i, raw := range raws {
-		if out[i], err = events.Decode(raw); err != nil {
+	out := make([]events.Commit, len(found))
+	for i, kv := range found {
+		if out[i], err = s.decode(partition, kv.key, kv.value); err != nil {
 			return nil, fmt.Errorf("look up keys of %s/%d: %w", s.name, partition, err)
 		}
 	}

@@ -17,6 +17,8 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
+var recorded = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
+
 func open(t testing.TB, path string) *boltlog.DB {
 	t.Helper()
 	db, err := boltlog.Open(path)

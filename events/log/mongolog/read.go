@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"iter"
 	"math"
+	"strconv"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
@@ -93,9 +95,14 @@ func (s *Store) page(ctx context.Context, partition int, from uint64, limit int)
 		return nil, err
 	}
 	filter := bson.D{{Key: fieldFirst, Value: bson.D{{Key: "$gte", Value: int64(from)}}}} //nolint:gosec // at most one commit above a stored sequence
+	return find(ctx, coll, filter, commitsInOrder(), limit)
+}
+
+// find asks for at most so many documents, and gets what fits into one answer.
+func find(ctx context.Context, coll *mongo.Collection, filter bson.D, opts *options.FindOptionsBuilder, limit int) ([]bson.Raw, error) {
 	// A negative limit is one answer, and unless it is asked for more, a server
 	// puts no more than 101 documents into a first answer.
-	cur, err := coll.Find(ctx, filter, commitsInOrder().SetLimit(-int64(limit)).SetBatchSize(int32(limit))) //nolint:gosec // at most maxPage
+	cur, err := coll.Find(ctx, filter, opts.SetLimit(-int64(limit)).SetBatchSize(int32(limit))) //nolint:gosec // at most maxPage
 	if err != nil {
 		return nil, err
 	}
@@ -113,18 +120,64 @@ func commitsInOrder() *options.FindOptionsBuilder {
 // commit decodes a document and checks that it is what it says it is. The commit
 // keeps the document's memory.
 func (s *Store) commit(partition int, doc bson.Raw) (events.Commit, error) {
-	id := doc.Lookup(fieldFirst)
+	c, err := decode(s.name, partition, doc)
+	if err != nil {
+		return events.Commit{}, fmt.Errorf("%s: %w", placeOf(s.parts[partition], doc.Lookup(fieldFirst)), err)
+	}
+	return c, nil
+}
+
+func decode(name string, partition int, doc bson.Raw) (events.Commit, error) {
 	_, b, ok := doc.Lookup(fieldCommit).BinaryOK()
 	if !ok {
-		return events.Commit{}, fmt.Errorf("%w: document %s has no commit in %q", events.ErrCorrupt, id, fieldCommit)
+		return events.Commit{}, fmt.Errorf("%w: there is no commit in %q", events.ErrCorrupt, fieldCommit)
 	}
 	c, err := events.Decode(b)
 	if err != nil {
-		return events.Commit{}, fmt.Errorf("commit %s: %w", id, err)
+		return events.Commit{}, err
 	}
-	first, ok := id.AsInt64OK()
-	if !ok || first < 1 || uint64(first) != c.First || c.Log != s.name || c.Partition != partition {
-		return events.Commit{}, fmt.Errorf("%w: document %s holds commit %d of %s/%d", events.ErrCorrupt, id, c.First, c.Log, c.Partition)
+	first, ok := sequenceOf(doc.Lookup(fieldFirst))
+	if !ok || first != c.First || c.Log != name || c.Partition != partition {
+		return c, fmt.Errorf("%w: it holds commit %d of %s/%d", events.ErrCorrupt, c.First, c.Log, c.Partition)
 	}
 	return c, nil
+}
+
+// sequenceOf reads the _id of a commit's document.
+func sequenceOf(id bson.RawValue) (first uint64, ok bool) {
+	n, ok := id.AsInt64OK()
+	if f, double := id.DoubleOK(); double && f != float64(n) {
+		return 0, false
+	}
+	if !ok || n < 1 {
+		return 0, false
+	}
+	return uint64(n), true
+}
+
+// placeOf says where a document stands.
+func placeOf(coll *mongo.Collection, id bson.RawValue) string {
+	return fmt.Sprintf("collection %s, _id %s", coll.Name(), shownValue(id))
+}
+
+// maxShown is how many bytes of a harmed document an error shows.
+const maxShown = 200
+
+func shown(doc bson.Raw) string { return shorten(doc.String()) }
+
+func shownValue(v bson.RawValue) string {
+	if v.IsZero() {
+		return "(none)"
+	}
+	if n, ok := v.Int64OK(); ok {
+		return strconv.FormatInt(n, 10)
+	}
+	return shorten(v.String())
+}
+
+func shorten(s string) string {
+	if len(s) > maxShown {
+		return s[:maxShown] + "…"
+	}
+	return s
 }

@@ -78,9 +78,9 @@ func TestDamageIsNamedWithItsPlace(t *testing.T) {
 		harm func(context.Context, *mongo.Collection) error
 		want string
 	}{
-		"a flipped bit":          {set(4, "e", harmed(middle)), `commit {"$numberLong":"4"}: not a whole, unharmed commit: checksum`},
-		"a commit cut short":     {set(4, "e", bson.Binary{Data: middle.Bytes()[:50]}), `commit {"$numberLong":"4"}`},
-		"no commit":              {set(4, "e", "gone"), `{"$numberLong":"4"} has no commit`},
+		"a flipped bit":          {set(4, "e", harmed(middle)), "collection activity.p02, _id 4: not a whole, unharmed commit: checksum"},
+		"a commit cut short":     {set(4, "e", bson.Binary{Data: middle.Bytes()[:50]}), "collection activity.p02, _id 4"},
+		"no commit":              {set(4, "e", "gone"), `_id 4: not a whole, unharmed commit: there is no commit in "e"`},
 		"another partition's":    {set(4, "e", bson.Binary{Data: elsewhere.Bytes()}), "holds commit 4 of activity/1"},
 		"another commit's bytes": {set(4, "e", bson.Binary{Data: commitOf(t, 2, 7, 3, 10).Bytes()}), "holds commit 7 of activity/2"},
 		"a hole": {func(ctx context.Context, c *mongo.Collection) error {

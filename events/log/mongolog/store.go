@@ -8,7 +8,10 @@
 //     commit, and none that could still be rolled back;
 //   - what is read back is checked: the checksum, that the document is the
 //     commit it says it is, and that commits follow each other without a hole or
-//     an overlap. The error names log, partition and sequence;
+//     an overlap. The error names log, partition, collection and document, and
+//     ends the reading of that partition there; if the harm is at its end, or in
+//     what a writer needs to know, the partition refuses appends with that error.
+//     Other partitions go on. Entries walks past all harm;
 //   - it needs neither transactions nor change streams. The two unique indexes,
 //     on _id and on the keys, are all that writers meet at.
 //
@@ -171,10 +174,10 @@ func (s *Store) lastUpTo(ctx context.Context, partition int, sequence int64) (fi
 	if err != nil {
 		return 0, 0, err
 	}
-	id, okID := raw.Lookup(fieldFirst).AsInt64OK()
+	first, okFirst := sequenceOf(raw.Lookup(fieldFirst))
 	n, okN := raw.Lookup(fieldCount).AsInt64OK()
-	if !okID || !okN || id < 1 || n < 1 || n > events.MaxCommitEvents {
-		return 0, 0, fmt.Errorf("%w: document %s", events.ErrCorrupt, raw)
+	if !okFirst || !okN || n < 1 || n > events.MaxCommitEvents {
+		return 0, 0, fmt.Errorf("%s: %w: it is %s", placeOf(coll, raw.Lookup(fieldFirst)), events.ErrCorrupt, shown(raw))
 	}
-	return uint64(id), uint64(id + n - 1), nil
+	return first, first + uint64(n) - 1, nil
 }
