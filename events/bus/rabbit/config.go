@@ -17,6 +17,10 @@
 //     that takes no bytes;
 //   - a subscription has one message in flight until Ack or Nack; a message that
 //     was nacked comes again, after a pause that grows;
+//   - a message that Config.Check refuses is rejected once and holds up nothing;
+//   - a queue or exchange that the broker has with other arguments is named, with
+//     what differs and the way out (ErrOtherArguments); it is asked for again
+//     calmly, and taken up once it is gone;
 //   - publishers and subscriptions come back by themselves, declare again what
 //     they need and go on;
 //   - queues are bounded and drop from the head when they are full, and a message
@@ -33,6 +37,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
 )
 
@@ -105,6 +110,10 @@ type Config struct {
 	// DeliveryLimit is how often a message of a group is given out again after
 	// its consumer was lost. Zero is DefaultDeliveryLimit.
 	DeliveryLimit int
+	// Check says what is wrong with a topic's message before it is handed out. One
+	// that fails is rejected: it is logged with its place, counted, and gone. Nil
+	// takes every message.
+	Check func(topic string, m *message.Message) error
 	// Redelivery is the pause before a nacked message comes again the first
 	// time; it doubles up to MaxRedelivery. Zero is DefaultRedelivery and
 	// DefaultMaxRedelivery.
@@ -121,6 +130,9 @@ var (
 	// ErrUnconfirmed says that the broker did not confirm a message: it may or
 	// may not have it.
 	ErrUnconfirmed = errors.New("not confirmed")
+	// ErrOtherArguments says that the broker has the queue or exchange already,
+	// declared with other arguments.
+	ErrOtherArguments = errors.New("it was declared with other arguments")
 	// ErrUnroutable says that no queue took a message (Config.RequireRoute).
 	ErrUnroutable = errors.New("no queue takes it")
 )

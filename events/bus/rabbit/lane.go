@@ -2,6 +2,7 @@ package rabbit
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -22,7 +23,8 @@ type lane struct {
 	window chan struct{}
 
 	declareMu sync.Mutex
-	declared  map[string]bool // exchanges
+	declared  map[string]bool    // exchanges
+	refused   map[string]refusal // exchanges that the broker does not take
 
 	// returns has room for a whole window, so that the connection's reader never
 	// waits for us. The broker returns a message before it confirms it: whoever
@@ -45,6 +47,7 @@ func openLane(p *Publisher, conn *amqp.Connection) (*lane, error) {
 		pub: p, conn: conn, ch: ch,
 		window:   make(chan struct{}, p.cfg.Window),
 		declared: make(map[string]bool),
+		refused:  make(map[string]refusal),
 		returns:  make(chan amqp.Return, p.cfg.Window),
 		returned: make(map[string]bool),
 	}
@@ -55,6 +58,15 @@ func openLane(p *Publisher, conn *amqp.Connection) (*lane, error) {
 	return l, nil
 }
 
+// refusedFor is how long an exchange that was refused is not asked for again.
+const refusedFor = maxBackoff
+
+// refusal is the broker's answer to a declaration.
+type refusal struct {
+	at  time.Time
+	err error
+}
+
 // prepare declares the route's exchange once a lane: to publish to one that does
 // not exist closes the channel.
 func (l *lane) prepare(r route) error {
@@ -63,6 +75,9 @@ func (l *lane) prepare(r route) error {
 	if l.declared[r.exchange] {
 		return nil
 	}
+	if r, ok := l.refused[r.exchange]; ok && time.Since(r.at) < refusedFor {
+		return r.err
+	}
 	defer l.pub.link.bound(l.conn)()
 	// A refused declaration closes its channel, so it gets one of its own.
 	ch, err := l.conn.Channel()
@@ -70,6 +85,9 @@ func (l *lane) prepare(r route) error {
 		return fmt.Errorf("%w: open channel: %w", ErrUnavailable, err)
 	}
 	if err := declareExchange(ch, r); err != nil {
+		if errors.Is(err, ErrOtherArguments) {
+			l.refused[r.exchange] = refusal{at: time.Now(), err: err}
+		}
 		return explain(l.conn, err)
 	}
 	l.declared[r.exchange] = true

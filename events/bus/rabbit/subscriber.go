@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -20,6 +21,8 @@ type Subscriber struct {
 
 	ctx    context.Context // ends with Close
 	cancel context.CancelFunc
+
+	rejected atomic.Uint64
 
 	mu     sync.Mutex
 	closed bool
@@ -41,6 +44,9 @@ func NewSubscriber(cfg Config) (*Subscriber, error) {
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
 }
+
+// Rejected is how many messages Config.Check has refused.
+func (s *Subscriber) Rejected() uint64 { return s.rejected.Load() }
 
 // SubscribeInitialize declares the topic's exchange and, with a group, its
 // queue, so that messages published from now on are kept for the group.

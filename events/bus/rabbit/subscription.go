@@ -16,12 +16,14 @@ type subscription struct {
 	route route
 	ctx   context.Context
 	out   chan *message.Message
+	told  time.Time // when a rejected message was logged last
 }
 
 // consumer is an AMQP channel that reads one queue.
 type consumer struct {
 	conn       *amqp.Connection
 	ch         *amqp.Channel
+	queue      string
 	deliveries <-chan amqp.Delivery
 	lost       <-chan *amqp.Error // ready once the channel is closed
 	// acked is the latest delivery that has had its Ack, flushed the latest that
@@ -92,6 +94,7 @@ func (c *consumer) begin(s *subscription) error {
 	if err != nil {
 		return err
 	}
+	c.queue = queue
 	if err := c.ch.Qos(s.cfg.Prefetch, 0, false); err != nil {
 		return fmt.Errorf("set prefetch: %w", err)
 	}
@@ -179,6 +182,12 @@ func (s *subscription) attempt(c *consumer, d *amqp.Delivery) outcome {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 	m.SetContext(ctx)
+	if s.cfg.Check != nil {
+		if err := s.cfg.Check(s.topic, m); err != nil {
+			s.reject(c, d, err)
+			return done
+		}
+	}
 	select {
 	case s.out <- m:
 	case <-c.lost: //nolint:errcheck // why does not matter here
@@ -200,6 +209,21 @@ func (s *subscription) attempt(c *consumer, d *amqp.Delivery) outcome {
 		default:
 			return ended
 		}
+	}
+}
+
+// tellEvery is how often a rejected message is logged at most: who sends one may
+// send a thousand.
+const tellEvery = time.Second
+
+// reject is the end of a message that nobody can use. It is acknowledged, so that
+// the broker forgets it: given back, it would come again for ever.
+func (s *subscription) reject(c *consumer, d *amqp.Delivery, why error) {
+	n := s.rejected.Add(1)
+	if now := time.Now(); now.Sub(s.told) >= tellEvery {
+		s.told = now
+		s.log.Warn("a message is rejected; what is right is in the log", "exchange", d.Exchange, "key", d.RoutingKey,
+			"queue", c.queue, "message", d.MessageId, "bytes", len(d.Body), "error", why, "rejected", n)
 	}
 }
 

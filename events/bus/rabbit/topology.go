@@ -1,6 +1,7 @@
 package rabbit
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 
@@ -50,7 +51,7 @@ func (c *Config) queueName(r route) (string, error) {
 func declareExchange(ch *amqp.Channel, r route) error {
 	const durable = true
 	if err := ch.ExchangeDeclare(r.exchange, amqp.ExchangeTopic, durable, false, false, false, nil); err != nil {
-		return fmt.Errorf("declare exchange %s: %w", r.exchange, err)
+		return fmt.Errorf("declare exchange %s: %w", r.exchange, otherArguments(err, "rabbitmqadmin exchanges delete --name "+r.exchange))
 	}
 	return nil
 }
@@ -79,10 +80,21 @@ func (c *Config) declareQueue(ch *amqp.Channel, r route) (string, error) {
 		_, err = ch.QueueDeclare(name, false, true, true, false, args)
 	}
 	if err != nil {
-		return "", fmt.Errorf("declare queue %s: %w", name, err)
+		return "", fmt.Errorf("declare queue %s: %w", name, otherArguments(err, "rabbitmqctl delete_queue "+name))
 	}
 	if err := ch.QueueBind(name, r.key, r.exchange, false, nil); err != nil {
 		return "", fmt.Errorf("bind queue %s: %w", name, err)
 	}
 	return name, nil
+}
+
+// otherArguments explains a refused declaration; the broker's own words say which
+// argument differs.
+func otherArguments(err error, remedy string) error {
+	refused, ok := errors.AsType[*amqp.Error](err)
+	if !ok || refused.Code != amqp.PreconditionFailed {
+		return err
+	}
+	return fmt.Errorf("%w: %w: delete it while nobody needs it (%s, with --vhost where it has one), since what it holds is in the log, or choose another prefix",
+		ErrOtherArguments, err, remedy)
 }
