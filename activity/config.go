@@ -48,6 +48,9 @@ const (
 // a user's standing into events of the activity log.
 const VisibilityGroup = "activity-visibility"
 
+// usersGroup is the one that tells an instance who there is. Each has its own.
+const usersGroup = "activity-users"
+
 // Config of the service. The zero value is fit for use.
 type Config struct {
 	// TrustedProxies are the networks whose X-Forwarded-For is believed.
@@ -62,10 +65,10 @@ type Deps struct {
 	Users log.Reader
 	// Follow makes the bus's subscribers; with none, logs are polled.
 	Follow bus.Follow
-	// Checkpoints keeps how far VisibilityGroup has come, for all instances. With
-	// none, each instance works through the user log again at each start; what
-	// was written before is known by its claim and not repeated.
-	Checkpoints subscription.Checkpoints
+	// Ledger keeps how far VisibilityGroup has come, for all instances. With none,
+	// each instance works through the user log again at each start; what was
+	// written before is known by its claim and not repeated.
+	Ledger subscription.Ledger
 	// Verifier decides which tokens to believe.
 	Verifier *token.Verifier
 	// Logger is slog.Default() if nil.

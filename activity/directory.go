@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"sync"
 	"time"
 
@@ -36,14 +35,9 @@ func (d *directory) pair(actor, target uuid.UUID) (joinedAt time.Time, actorKnow
 }
 
 // handle is the subscription's handler. Folding an event again changes nothing:
-// within a partition a later event of the same user comes again, too.
-func (d *directory) handle(logger *slog.Logger) subscription.Handler {
-	return func(ctx context.Context, b subscription.Batch) error {
-		return d.fold(ctx, b, logger)
-	}
-}
-
-func (d *directory) fold(ctx context.Context, b subscription.Batch, logger *slog.Logger) error {
+// the later ones of the same user come again after it, too. A registration that
+// cannot be read leaves its user unknown until an operator has it retried.
+func (d *directory) handle(_ context.Context, b subscription.Batch) error {
 	type change struct {
 		user   uuid.UUID
 		joined int64
@@ -55,9 +49,7 @@ func (d *directory) fold(ctx context.Context, b subscription.Batch, logger *slog
 		case events.UserRegistered:
 			at, err := registeredAt(e)
 			if err != nil {
-				// It will not get better, and who stands behind it must not wait.
-				logger.ErrorContext(ctx, "skipped a registration that cannot be read", "event", e.ID, "error", err)
-				continue
+				return subscription.Poison(e, err)
 			}
 			changes = append(changes, change{user: e.Stream, joined: at.UnixMicro()})
 		case events.UserErased:

@@ -13,6 +13,7 @@ import (
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
@@ -41,17 +42,19 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		slots: slots{all: maxBatches, each: maxBatchesOfOne},
 	}
 	var err error
-	if s.usersSub, err = newSubscription(deps, "", nil, s.users.handle(deps.Logger)); err != nil {
+	if s.usersSub, err = newSubscription(deps, usersGroup, nil, s.users.handle); err != nil {
 		return nil, err
 	}
-	v, group := &visibility{users: deps.Users, log: deps.Log}, VisibilityGroup
-	if deps.Checkpoints == nil {
-		group = "" // without a common checkpoint, instances cannot share the work
-	}
-	if s.visibility, err = newSubscription(deps, group, deps.Checkpoints, v.handle); err != nil {
+	v := &visibility{users: deps.Users, log: deps.Log}
+	if s.visibility, err = newSubscription(deps, VisibilityGroup, deps.Ledger, v.handle); err != nil {
 		return nil, err
 	}
 	s.late = catchUp{read: s.usersSub.CatchUp, timeout: catchUpTimeout}
+	if deps.Metrics != nil {
+		if err := s.operations().Register(deps.Metrics, "activity"); err != nil {
+			return nil, fmt.Errorf("activity service: %w", err)
+		}
+	}
 	s.router = s.routes(cfg)
 	return s, nil
 }
@@ -65,6 +68,7 @@ func (s *Service) routes(cfg Config) *echo.Echo {
 	signedIn := token.Require(s.deps.Verifier)
 	e.POST("/v1/activities", s.postActivity, web.BodyLimit(MaxLineBytes), signedIn)
 	e.POST("/v1/activities/batch", s.postBatch, web.BodyLimit(MaxBatchBytes), signedIn)
+	s.operations().Mount(e, "activity", s.deps.Verifier)
 
 	checks := health.New(s.deps.Logger)
 	s.AddChecks(checks)
@@ -93,20 +97,19 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	return s.visibility.CatchUp(ctx)
 }
 
-// AddChecks adds what the service needs to be ready: it keeps up with the user
-// log, and the activity log answers.
+// AddChecks adds what the service needs to be ready: what it follows has caught up
+// and does not stand still, and the activity log answers.
 func (s *Service) AddChecks(r *health.Registry) {
-	r.Add("activity-users", func(ctx context.Context) (any, error) {
-		detail := append(s.usersSub.Status(), s.visibility.Status()...)
-		for i := range detail {
-			detail[i].LastFail = "" // for the log only: it may name hosts
-		}
-		return detail, s.late.wait(ctx)
-	})
+	r.Add("activity-subscriptions", s.operations().Check())
 	r.Add("activity-log", func(ctx context.Context) (any, error) {
 		_, err := s.deps.Log.Head(ctx, 0)
 		return nil, err
 	})
+}
+
+// operations is what operators see of the subscriptions.
+func (s *Service) operations() operate.Source {
+	return func() []*subscription.Subscription { return []*subscription.Subscription{s.usersSub, s.visibility} }
 }
 
 // refusal makes a problem of what kept an append from becoming durable.

@@ -23,8 +23,10 @@ type visibility struct {
 }
 
 // handle is the subscription's handler. One event is written after the other, so
-// that a user's keep their order whatever becomes of each.
+// that a user's keep their order whatever becomes of each. One that comes again,
+// even late, is known by its claim.
 func (v *visibility) handle(ctx context.Context, b subscription.Batch) error {
+	result := subscription.ErrNothing
 	for _, e := range b.Events {
 		if e.Type != events.UserMarkedFraudulent && e.Type != events.UserCleared {
 			continue
@@ -39,13 +41,14 @@ func (v *visibility) handle(ctx context.Context, b subscription.Batch) error {
 		if err := v.write(ctx, change, e); err != nil {
 			return fmt.Errorf("write %s for %s: %w", change, e.ID, err)
 		}
+		result = nil
 	}
-	return nil
+	return result
 }
 
 // write appends the event that follows from a cause, unless it is there. That the
 // cause is claimed keeps it from being written twice even long after the log has
-// forgotten its ID, when a service without checkpoints starts again.
+// forgotten its ID, when a ledger is lost.
 func (v *visibility) write(ctx context.Context, change string, cause events.Recorded) error {
 	data, err := json.Marshal(events.Visibility{Cause: cause.ID})
 	if err != nil {
@@ -87,7 +90,9 @@ func (v *visibility) insist(ctx context.Context, e events.Event, at events.Posit
 }
 
 // change is the type of the event that follows from a mark or its clearing; empty
-// if the user's standing as a whole stays as it was.
+// if the user's standing as a whole stays as it was. A cause that cannot be read is
+// poisonous. One before it in the user's history that cannot be is parked or was
+// dropped, and changes nothing.
 func (v *visibility) change(ctx context.Context, cause events.Recorded) (string, error) {
 	history, err := log.ReadStream(ctx, v.users, cause.Stream)
 	if err != nil {
@@ -98,13 +103,11 @@ func (v *visibility) change(ctx context.Context, cause events.Recorded) (string,
 		if e.Sequence >= cause.Sequence {
 			break
 		}
-		if err := s.apply(e); err != nil {
-			return "", err
-		}
+		_ = s.apply(e)
 	}
 	before := s.fraudulent()
 	if err := s.apply(cause); err != nil {
-		return "", err
+		return "", subscription.Poison(cause, err)
 	}
 	switch after := s.fraudulent(); {
 	case after && !before:
@@ -144,15 +147,20 @@ func (s *standing) apply(e events.Recorded) error {
 	return nil
 }
 
-// newSubscription follows the user log, over the bus if there is one.
-func newSubscription(d Deps, group string, checkpoints subscription.Checkpoints, handler subscription.Handler) (*subscription.Subscription, error) {
+// newSubscription follows the user log, over the bus if there is one. With a
+// ledger, instances share the work; without, each does it for itself.
+func newSubscription(d Deps, group string, ledger subscription.Ledger, handler subscription.Handler) (*subscription.Subscription, error) {
 	cfg := subscription.Config{
-		Log: d.Users, Group: group, Handler: handler, Checkpoints: checkpoints,
+		Log: d.Users, Group: group, Handler: handler, Ledger: ledger,
 		Logger: d.Logger, Clock: d.Clock,
 	}
 	if d.Follow != nil {
+		queues := group
+		if ledger == nil {
+			queues = "" // its own alone
+		}
 		var err error
-		if cfg.Bus, err = d.Follow(group); err != nil {
+		if cfg.Bus, err = d.Follow(queues); err != nil {
 			return nil, fmt.Errorf("follow the %s log: %w", d.Users.Name(), err)
 		}
 	}

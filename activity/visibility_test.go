@@ -1,17 +1,19 @@
 package activity_test
 
 import (
-	"context"
 	"fmt"
+	"net/http"
 	"strings"
-	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/service/health"
 )
 
 // visibility is what the activity log says of users' visibility, in order.
@@ -84,7 +86,7 @@ func TestAnActorIsHiddenWhileAnyMarkIsLeft(t *testing.T) {
 }
 
 // TestASecondRunAppendsNothing works through the user log again from the start,
-// as a service without checkpoints does, and beside another instance.
+// as a service without a ledger does, and beside another instance.
 func TestASecondRunAppendsNothing(t *testing.T) {
 	var deps activity.Deps
 	w := newWorld(t, func(d *activity.Deps) { deps = *d }).run()
@@ -158,32 +160,17 @@ func TestALateSecondRunAppendsNothing(t *testing.T) {
 	}
 }
 
-// marks is checkpoints in memory.
-type marks struct {
-	mu sync.Mutex
-	at map[string]uint64
-}
-
-func (m *marks) Load(_ context.Context, group, log string, partition int) (uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.at[fmt.Sprint(group, log, partition)], nil
-}
-
-func (m *marks) Save(_ context.Context, group, log string, partition int, sequence uint64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	key := fmt.Sprint(group, log, partition)
-	m.at[key] = max(m.at[key], sequence)
-	return nil
-}
-
 // TestAnInstanceGoesOnWhereAnotherStopped: it has not seen the marks before its
 // checkpoint, and still knows how the user stood.
 func TestAnInstanceGoesOnWhereAnotherStopped(t *testing.T) {
 	w := newWorld(t, func(d *activity.Deps) {
 		// A checkpoint after the first mark: registered, marked a.
-		d.Checkpoints = &marks{at: map[string]uint64{fmt.Sprint(activity.VisibilityGroup, events.UserLog, 0): 2}}
+		ledger := subscription.NewMemory()
+		at := subscription.Place{Group: activity.VisibilityGroup, Log: events.UserLog}
+		if err := ledger.Save(t.Context(), subscription.Checkpoint{Place: at, Sequence: 2}); err != nil {
+			t.Fatal(err)
+		}
+		d.Ledger = ledger
 	})
 	eve := w.newUser()
 	w.tell(eve, events.UserMarkedFraudulent, events.Standing{Flag: "a"})
@@ -193,5 +180,121 @@ func TestAnInstanceGoesOnWhereAnotherStopped(t *testing.T) {
 	w.run()
 	if got := w.visibility(eve); got != "restored" {
 		t.Errorf("%q, want what follows from the last event alone", got)
+	}
+}
+
+// withLedger gives the service a ledger that the test can look into.
+func withLedger(l subscription.Ledger) option {
+	return func(d *activity.Deps) { d.Ledger = l }
+}
+
+func (w *world) parked(l subscription.Ledger) []subscription.Parked {
+	w.Helper()
+	list, err := l.Parked(w.context(), subscription.Place{})
+	if err != nil {
+		w.Fatal(err)
+	}
+	return list
+}
+
+func TestAMarkThatCannotBeReadHoldsUpItsUserOnly(t *testing.T) {
+	ledger := subscription.NewMemory()
+	w := newWorld(t, withLedger(ledger))
+	eve, mallory := w.newUser(), w.newUser()
+	broken := w.tell(eve, events.UserMarkedFraudulent, "no standing")
+	behind := w.tell(eve, events.UserMarkedFraudulent, events.Standing{Flag: "a"})
+	w.tell(mallory, events.UserMarkedFraudulent, events.Standing{Flag: "b"})
+	w.run()
+	if got := w.visibility(mallory); got != "hidden" {
+		t.Errorf("the other user is %q", got)
+	}
+	if got := w.visibility(eve); got != "" {
+		t.Errorf("the user is %q, want nothing yet", got)
+	}
+	// What came before it in its batch is handled in a moment.
+	w.until("two events are parked", func() bool { return len(w.parked(ledger)) == 2 })
+	parked := w.parked(ledger)
+	if parked[0].Event != broken.ID || parked[1].Event != behind.ID ||
+		parked[0].Key != eve || parked[0].Reason == "" || parked[1].Reason != "" {
+		t.Fatalf("parked: %#v", parked)
+	}
+
+	if err := ledger.Order(t.Context(), parked[0].Place, parked[0].Sequence, subscription.Drop); err != nil {
+		t.Fatal(err)
+	}
+	w.until("what waited behind is handled", func() bool { return w.visibility(eve) == "hidden" })
+	w.until("nothing is parked", func() bool { return len(w.parked(ledger)) == 0 })
+}
+
+func TestARegistrationThatCannotBeReadHoldsUpNobodyElse(t *testing.T) {
+	w := newWorld(t)
+	ann, odd := w.newUser(), uuid.New()
+	w.tell(odd, events.UserRegistered, map[string]any{"joined_at": 7})
+	bob := w.newUser()
+	w.run()
+	visit := func(target uuid.UUID) string { return fmt.Sprintf(`{"type":"visit","target":%q}`, target) }
+	w.reply(w.post(single, w.token(ann), visit(bob)), http.StatusCreated)
+	w.reply(w.post(single, w.token(ann), visit(odd)), http.StatusNotFound)
+	// That it cannot be read is no reason to trust what comes after it of the same
+	// user, and none to be unready.
+	if !w.ready() {
+		t.Error("not ready")
+	}
+}
+
+// Most events of the user log ask for nothing to be written, and some marks do not.
+// That they are handled well while the activity log is away does not mean that the
+// others are to blame.
+func TestAnOutageParksNoMark(t *testing.T) {
+	ledger, store := subscription.NewMemory(), &ill{}
+	var written *log.Log
+	w := newWorld(t, withStore(t, store, 20*time.Millisecond), withLedger(ledger), func(d *activity.Deps) { written = d.Log })
+	eve, mallory := w.newUser(), w.newUser()
+	w.tell(mallory, events.UserMarkedFraudulent, events.Standing{Flag: "a"})
+	w.run()
+	if err := w.service.CatchUp(w.context()); err != nil {
+		t.Fatal(err)
+	}
+	store.down.Store(true)
+	w.tell(eve, events.UserMarkedFraudulent, events.Standing{Flag: "a"})
+	for range 20 {
+		w.newUser()
+		w.tell(mallory, events.UserMarkedFraudulent, events.Standing{Flag: uuid.NewString()}) // who is hidden already
+	}
+	// Beyond the number of failures at which a subscription looks for the one to
+	// blame.
+	w.until("the mark has failed often", func() bool { return w.failures() > 5 })
+	if parked := w.parked(ledger); len(parked) > 0 {
+		t.Errorf("parked: %#v", parked)
+	}
+	store.down.Store(false)
+	own := w.log
+	defer func() { w.log = own }() // which is to be closed
+	w.log = written
+	if got := w.visibility(eve); got != "hidden" {
+		t.Errorf("the user is %q; parked: %#v", got, w.parked(ledger))
+	}
+}
+
+// failures is how often the service's subscriptions have failed in a row.
+func (w *world) failures() (most int) {
+	checks := health.New(nil)
+	w.service.AddChecks(checks)
+	list, _ := checks.Report(w.context()).Checks["activity-users"].Detail.([]subscription.Status)
+	for _, s := range list {
+		most = max(most, s.Failures)
+	}
+	return most
+}
+
+// until waits for a condition.
+func (w *world) until(what string, met func() bool) {
+	w.Helper()
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for deadline := time.Now().Add(waitLimit); !met(); <-tick.C {
+		if time.Now().After(deadline) {
+			w.Fatalf("waited in vain until %s", what)
+		}
 	}
 }

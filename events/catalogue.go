@@ -41,7 +41,7 @@ const (
 	FlagOverturned  = "fraud.flag_overturned.v1"
 	FlagAssigned    = "fraud.flag_assigned.v1"
 	FlagNoted       = "fraud.flag_noted.v1"
-	RuleDefined     = "fraud.rule_defined.v1"
+	RuleDefined     = "fraud.rule_defined.v2"
 	RuleModeChanged = "fraud.rule_mode_changed.v1"
 )
 

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -64,6 +65,7 @@ type Commit struct {
 	Writer     uuid.UUID
 
 	types []string
+	old   bool   // some of types are superseded
 	body  []byte // the events
 	raw   []byte // everything
 }
@@ -120,7 +122,7 @@ func Encode(log string, partition int, first uint64, recordedAt time.Time, write
 	return Commit{
 		Log: log, Partition: partition, First: first, Count: len(evs),
 		RecordedAt: time.UnixMicro(recorded).UTC(), Writer: writer,
-		types: types, body: b[start:], raw: b,
+		types: types, old: slices.ContainsFunc(types, IsSuperseded), body: b[start:], raw: b,
 	}, nil
 }
 
@@ -204,6 +206,7 @@ func Decode(b []byte) (Commit, error) {
 	if c.First == 0 || c.Count == 0 || c.Count > MaxCommitEvents {
 		return Commit{}, fmt.Errorf("%w: first sequence %d with %d events", ErrCorrupt, c.First, c.Count)
 	}
+	c.old = slices.ContainsFunc(c.types, IsSuperseded)
 	c.body = b[r.at:]
 	for i := range c.Count {
 		if _, err := c.next(&r, i); err != nil {
@@ -225,8 +228,9 @@ func CountOf(b []byte) int {
 	return int(binary.BigEndian.Uint32(b[offCount:]))
 }
 
-// Events yields the commit's events in order. Their Data (and nothing else)
-// shares the commit's memory and must not be changed.
+// Events yields the commit's events in order, each in the current version of its
+// type (see Upcast). Their Data (and nothing else) shares the commit's memory and
+// must not be changed.
 func (c Commit) Events() iter.Seq[Recorded] { return c.EventsAfter(0) }
 
 // EventsAfter yields the commit's events with a sequence above after, in order.
@@ -239,7 +243,13 @@ func (c Commit) EventsAfter(after uint64) iter.Seq[Recorded] {
 				continue
 			}
 			e, err := c.next(&r, i)
-			if err != nil || !yield(e) { // Decode has checked every event
+			if err != nil { // Decode has checked every event
+				return
+			}
+			if c.old {
+				e, _ = Upcast(e) // what cannot be read stays as it is
+			}
+			if !yield(e) {
 				return
 			}
 		}

@@ -52,7 +52,7 @@ func samples() map[string]any {
 			Evidence: []events.Evidence{{EventID: id(8), Type: events.ProfileVisited, Target: id(9), OccurredAt: at, Position: events.Position{Partition: 3, Sequence: 14}}},
 		},
 		events.RuleDefined: events.RuleDefinition{
-			Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", Spec: json.RawMessage(`{"threshold":100}`), By: "rulebook",
+			Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", Spec: json.RawMessage(`{"threshold":100}`), By: "rulebook", Why: "it is in the rule book",
 		},
 		events.RuleModeChanged:      events.RuleMode{Rule: "meet5-first-minutes", From: "shadow", To: "live", By: "rulebook", Why: "precise enough"},
 		events.UserCleared:          events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},

@@ -57,14 +57,15 @@ type Note struct {
 	Text string    `json:"text"`
 }
 
-// RuleDefinition is the payload of fraud.rule_defined.v1: the rule as JSON, and
-// the hash of its content.
+// RuleDefinition is the payload of fraud.rule_defined.v2: the rule as JSON, and
+// the hash of its content. Version 1 did not say why.
 type RuleDefinition struct {
 	Rule    string          `json:"rule"`
 	Version string          `json:"version"`
 	Mode    string          `json:"mode"`
 	Spec    json.RawMessage `json:"spec"`
 	By      string          `json:"by"`
+	Why     string          `json:"why"`
 }
 
 // RuleMode is the payload of fraud.rule_mode_changed.v1.

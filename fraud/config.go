@@ -41,16 +41,16 @@ type Config struct {
 	Rules []rule.Rule
 }
 
-// Deps are what the service works with. Log, Activity, Checkpoints and Verifier
-// are needed.
+// Deps are what the service works with. Log, Activity, Ledger and Verifier are
+// needed.
 type Deps struct {
 	// Log is the fraud log, which only this service appends to.
 	Log *log.Log
 	// Activity is the activity log.
 	Activity log.Reader
-	// Checkpoints keeps up to where in the activity log flags have been raised,
-	// for all instances.
-	Checkpoints subscription.Checkpoints
+	// Ledger keeps up to where in the activity log flags have been raised, for all
+	// instances.
+	Ledger subscription.Ledger
 	// Follow makes the bus's subscribers; with none, logs are polled.
 	Follow bus.Follow
 	// Verifier decides which tokens to believe.
@@ -71,8 +71,8 @@ func (d *Deps) complete() error {
 		return errors.New("no fraud log is given")
 	case d.Activity == nil:
 		return errors.New("no activity log is given")
-	case d.Checkpoints == nil:
-		return errors.New("no checkpoints are given")
+	case d.Ledger == nil:
+		return errors.New("no ledger is given")
 	case d.Verifier == nil:
 		return errors.New("no token verifier is given")
 	}

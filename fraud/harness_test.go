@@ -24,6 +24,7 @@ import (
 	"github.com/meet5/backend/fraud"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/side/boltside"
+	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/token"
 )
 
@@ -56,6 +57,7 @@ type world struct {
 	clock    *clock
 	db       *boltlog.DB
 	activity *log.Log
+	reader   log.Reader // of the activity log, for services that are started next
 	fraud    *log.Log
 	side     *boltside.DB
 	signer   *token.Signer
@@ -73,6 +75,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	w.activity = w.openLog(events.ActivityLog, events.ActivityPartitions)
+	w.reader = w.activity
 	w.fraud = w.openLog(events.FraudLog, events.FraudPartitions)
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -114,13 +117,13 @@ type running struct {
 // none.
 func (w *world) run(rules ...rule.Rule) *running {
 	w.Helper()
-	return w.runOn(w.fraud, w.side, rules...)
+	return w.runOn(w.fraud, w.side.Ledger(), rules...)
 }
 
-func (w *world) runOn(l *log.Log, checkpoints subscription.Checkpoints, rules ...rule.Rule) *running {
+func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule) *running {
 	w.Helper()
 	s, err := fraud.New(fraud.Config{Rules: rules}, fraud.Deps{
-		Log: l, Activity: w.activity, Checkpoints: checkpoints, Clock: w.clock.Now,
+		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now,
 		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
 		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
@@ -140,6 +143,36 @@ func (w *world) runOn(l *log.Log, checkpoints subscription.Checkpoints, rules ..
 	w.Cleanup(r.stop)
 	r.catchUp()
 	return r
+}
+
+// statuses is how the subscriptions of one check stand.
+func (r *running) statuses(check string) []subscription.Status {
+	r.Helper()
+	checks := health.New(nil)
+	r.service.AddChecks(checks)
+	list, ok := checks.Report(r.Context()).Checks[check].Detail.([]subscription.Status)
+	if !ok {
+		r.Fatalf("%s shows no subscriptions", check)
+	}
+	return list
+}
+
+// parked is how many events are parked.
+func (r *running) parked(check string) (n int) {
+	r.Helper()
+	for _, s := range r.statuses(check) {
+		n += s.Parked
+	}
+	return n
+}
+
+// failures is how often a partition has failed in a row, of the one that has most.
+func (r *running) failures(check string) (most int) {
+	r.Helper()
+	for _, s := range r.statuses(check) {
+		most = max(most, s.Failures)
+	}
+	return most
 }
 
 // catchUp waits until everything in the logs has been worked through.

@@ -3,17 +3,16 @@ package fraud_test
 import (
 	"bytes"
 	"net/http"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/fraud/backtest"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/rulebook"
-	"github.com/meet5/backend/fraud/side/boltside"
 )
 
 // The accounts of these tests.
@@ -128,22 +127,12 @@ func TestAFlagIsTheSameAfterARestartOnAnotherInstanceAndInABacktest(t *testing.T
 
 	// As after losing the checkpoints: everything is found anew, nothing is raised
 	// twice.
-	lost, err := boltside.Open(filepath.Join(t.TempDir(), "lost.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = lost.Close() })
-	w.runOn(w.fraud, lost).stop()
+	w.runOn(w.fraud, subscription.NewMemory()).stop()
 	same("without checkpoints", w.fraudEvents(w.fraud, events.FlagRaised))
 
 	// From the activity log alone, into a fraud log of its own.
-	empty, err := boltside.Open(filepath.Join(t.TempDir(), "empty.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = empty.Close() })
 	replayed := w.openLog("fraud-replayed", events.FraudPartitions)
-	w.runOn(replayed, empty).stop()
+	w.runOn(replayed, subscription.NewMemory()).stop()
 	same("replayed", w.fraudEvents(replayed, events.FlagRaised))
 
 	rules, err := rulebook.Rules()

@@ -1,10 +1,12 @@
 package fraud
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -25,11 +27,15 @@ const (
 	saveEvery = time.Second
 )
 
+// errUnflaggable says that no flag can be made of a hit, however often it is tried.
+var errUnflaggable = errors.New("no flag can be made")
+
 // raiser runs the rules over the activity log and raises flags.
 type raiser struct {
 	fraud       *log.Log
 	activity    log.Reader
 	checkpoints subscription.Checkpoints
+	ledger      *subscription.Memory // of rulesGroup: what is parked
 	clock       func() time.Time
 	logger      *slog.Logger
 	board       *flag.Board
@@ -44,13 +50,17 @@ type raiser struct {
 
 // lane is one partition's share. Only its partition's handler touches it.
 type lane struct {
-	partition int
-	engine    *engine.Engine
+	at     subscription.Place // of rulesGroup
+	engine *engine.Engine
 	// raised is up to where flags had been raised when the instance started.
 	raised uint64
-	// pending are hits whose flags are yet to be raised.
+	// pending are hits whose flags are yet to be raised, in the order of their
+	// events: those of the batch that is being handled, which begins at first, and
+	// those of events that are parked.
 	pending []engine.Hit
+	first   uint64
 	hits    []engine.Hit // reused
+	handled uint64       // up to where batches have been handled
 	saved   uint64
 	savedAt time.Time
 }
@@ -64,11 +74,13 @@ func (r *raiser) start(ctx context.Context, rules []rule.Rule) error {
 		if err != nil {
 			return err
 		}
-		raised, err := r.checkpoints.Load(ctx, raisedGroup, r.activity.Name(), p)
+		at := subscription.Place{Group: raisedGroup, Log: r.activity.Name(), Partition: p}
+		raised, err := r.checkpoints.Load(ctx, at)
 		if err != nil {
 			return err
 		}
-		lanes[p] = &lane{partition: p, engine: g, raised: raised, saved: raised, savedAt: r.clock()}
+		at.Group = rulesGroup
+		lanes[p] = &lane{at: at, engine: g, raised: raised.Sequence, saved: raised.Sequence, savedAt: r.clock()}
 	}
 	hits := make(map[string]*atomic.Uint64, len(rules))
 	for _, one := range rules {
@@ -80,11 +92,31 @@ func (r *raiser) start(ctx context.Context, rules []rule.Rule) error {
 }
 
 // handle works through a batch. When it fails it is called again with the same
-// batch, which the engine then skips, and goes on with the hits that are left.
+// batch, or a part of it: the engine skips what it has counted, and what is pending
+// is raised. An event handled by itself stands for the batch that it is of: it is
+// not handled well while a flag of any other cannot be raised. Else every event
+// without a hit would be proof, during an outage, that those with hits are to blame.
 func (r *raiser) handle(ctx context.Context, b subscription.Batch) error {
 	l := r.lanes[b.Partition]
-	for i := range b.Events {
-		l.hits = l.engine.Process(&b.Events[i], l.hits[:0])
+	if !b.Late {
+		l.first = b.First
+	}
+	r.count(l, b.Events)
+	raised, err := r.raisePending(ctx, l, b)
+	if err != nil || b.Late {
+		return err
+	}
+	l.handled = b.Last
+	if raised || r.clock().Sub(l.savedAt) >= saveEvery {
+		return r.save(ctx, l)
+	}
+	return nil
+}
+
+// count runs the rules over events.
+func (r *raiser) count(l *lane, list []events.Recorded) {
+	for i := range list {
+		l.hits = l.engine.Process(&list[i], l.hits[:0])
 		for _, h := range l.hits {
 			r.hits[h.Rule.ID].Add(1)
 			r.figures.hit(h.Rule)
@@ -93,26 +125,61 @@ func (r *raiser) handle(ctx context.Context, b subscription.Batch) error {
 			}
 		}
 	}
-	raised := len(l.pending) > 0
-	for len(l.pending) > 0 {
-		if err := r.raise(ctx, l.pending[0]); err != nil {
-			return fmt.Errorf("raise the flag of %s by %s: %w", l.pending[0].User, l.pending[0].Rule.ID, err)
-		}
-		l.pending = l.pending[1:]
-	}
-	l.pending = nil
-	if raised || r.clock().Sub(l.savedAt) >= saveEvery {
-		return r.save(ctx, l)
-	}
-	return nil
 }
 
+// raisePending raises the flags of a batch, and of the rest of the batch that it
+// is a part of. It forgets the hits of parked events that have been dropped.
+func (r *raiser) raisePending(ctx context.Context, l *lane, b subscription.Batch) (raised bool, err error) {
+	if len(l.pending) == 0 {
+		l.pending = nil
+		return false, nil
+	}
+	parked, err := r.ledger.Parked(ctx, l.at)
+	if err != nil {
+		return false, err
+	}
+	kept := make([]engine.Hit, 0, len(l.pending))
+	for i, h := range l.pending {
+		at := h.Position.Sequence
+		_, isParked := slices.BinarySearchFunc(parked, at, func(p subscription.Parked, at uint64) int { return cmp.Compare(p.Sequence, at) })
+		event, isHere := slices.BinarySearchFunc(b.Events, at, func(e events.Recorded, at uint64) int { return cmp.Compare(e.Sequence, at) })
+		switch {
+		case !isHere && isParked:
+			kept = append(kept, h)
+			continue
+		case !isHere && at < l.first:
+			continue // it was parked, and dropped
+		}
+		if err := r.raise(ctx, h); err != nil {
+			l.pending = append(kept, l.pending[i:]...)
+			err = fmt.Errorf("raise the flag of %s by %s: %w", h.User, h.Rule.ID, err)
+			if errors.Is(err, errUnflaggable) && isHere {
+				return raised, subscription.Poison(b.Events[event], err)
+			}
+			return raised, err
+		}
+		raised = true
+	}
+	l.pending = kept
+	return raised, nil
+}
+
+// save saves up to where flags have been raised: not past an event that is parked,
+// which is to be tried again even after a restart.
 func (r *raiser) save(ctx context.Context, l *lane) error {
-	last := l.engine.Last()
+	parked, err := r.ledger.Parked(ctx, l.at)
+	if err != nil {
+		return err
+	}
+	last := l.handled
+	if len(parked) > 0 {
+		last = min(last, parked[0].Sequence-1)
+	}
 	if last <= l.saved {
 		return nil
 	}
-	if err := r.checkpoints.Save(ctx, raisedGroup, r.activity.Name(), l.partition, last); err != nil {
+	at := subscription.Place{Group: raisedGroup, Log: l.at.Log, Partition: l.at.Partition}
+	if err := r.checkpoints.Save(ctx, subscription.Checkpoint{Place: at, Sequence: last, At: r.clock()}); err != nil {
 		return err
 	}
 	l.saved, l.savedAt = last, r.clock()
@@ -135,9 +202,7 @@ func (r *raiser) finish(ctx context.Context) error {
 	defer cancel()
 	var errs []error
 	for _, l := range r.lanes {
-		if len(l.pending) == 0 {
-			errs = append(errs, r.save(ctx, l))
-		}
+		errs = append(errs, r.save(ctx, l))
 	}
 	return errors.Join(errs...)
 }
@@ -157,13 +222,13 @@ func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
 	}
 	raised, err := h.Flag(shown)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errUnflaggable, err)
 	}
 	evs := []events.Event{raised}
 	if h.Rule.Effect == rule.FlagAndMark {
 		confirmed, err := r.confirm(raised, h)
 		if err != nil {
-			return err
+			return fmt.Errorf("%w: %w", errUnflaggable, err)
 		}
 		evs = append(evs, confirmed)
 	}

@@ -191,7 +191,7 @@ func definition(r rule.Rule, known knownRule) (events.Event, error) {
 			mode = known.mode
 		}
 		e.Type = events.RuleDefined
-		payload = events.RuleDefinition{Rule: r.ID, Version: version, Mode: string(mode), Spec: spec, By: byRuleBook}
+		payload = events.RuleDefinition{Rule: r.ID, Version: version, Mode: string(mode), Spec: spec, By: byRuleBook, Why: "it is in the rule book"}
 	case known.mode != r.Mode && known.modeBy == byRuleBook:
 		e.Type = events.RuleModeChanged
 		payload = events.RuleMode{Rule: r.ID, From: string(known.mode), To: string(r.Mode), By: byRuleBook, Why: "the rule book has changed"}

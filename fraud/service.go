@@ -34,6 +34,7 @@ import (
 	"github.com/meet5/backend/fraud/flag"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
@@ -67,23 +68,34 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		taking: make(chan struct{}, 1),
 	}
 	s.raiser = &raiser{
-		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Checkpoints, clock: deps.Clock,
-		logger: deps.Logger, board: s.board, catchUp: s.catchUp, figures: s.metrics,
+		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Ledger, ledger: subscription.NewMemory(),
+		clock: deps.Clock, logger: deps.Logger, board: s.board, catchUp: s.catchUp, figures: s.metrics,
 	}
 	var err error
-	if s.own, err = s.subscribe(deps.Log, s.fold); err == nil {
-		s.activity, err = s.subscribe(deps.Activity, s.raiser.handle)
+	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
+		s.activity, err = s.subscribe(rulesGroup, deps.Activity, s.raiser.handle, s.raiser.ledger)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fraud service: %w", err)
+	}
+	if deps.Metrics != nil {
+		if err := s.operations().Register(deps.Metrics, "fraud"); err != nil {
+			return nil, fmt.Errorf("fraud service: %w", err)
+		}
 	}
 	s.handler = s.routes()
 	return s, nil
 }
 
+// Groups of subscriptions. Each instance has them for itself.
+const (
+	flagsGroup = "fraud-flags"
+	rulesGroup = "fraud-rules"
+)
+
 // subscribe follows a log for this instance alone, from its beginning.
-func (s *Service) subscribe(r log.Reader, handle subscription.Handler) (*subscription.Subscription, error) {
-	cfg := subscription.Config{Log: r, Group: "", Handler: handle, Logger: s.deps.Logger, Clock: s.deps.Clock}
+func (s *Service) subscribe(group string, r log.Reader, handle subscription.Handler, l subscription.Ledger) (*subscription.Subscription, error) {
+	cfg := subscription.Config{Log: r, Group: group, Handler: handle, Ledger: l, Logger: s.deps.Logger, Clock: s.deps.Clock}
 	if s.deps.Follow != nil {
 		var err error
 		if cfg.Bus, err = s.deps.Follow(""); err != nil {
@@ -93,12 +105,12 @@ func (s *Service) subscribe(r log.Reader, handle subscription.Handler) (*subscri
 	return subscription.New(cfg), nil
 }
 
-// fold takes in events of the fraud log.
-func (s *Service) fold(ctx context.Context, b subscription.Batch) error {
+// fold takes in events of the fraud log. One that comes again, even late, changes
+// nothing: flags and rules know the version that they have come to.
+func (s *Service) fold(_ context.Context, b subscription.Batch) error {
 	for _, e := range b.Events {
 		if err := errors.Join(s.board.Apply(e), s.rules.apply(e)); err != nil {
-			// It will not get better, and what stands behind it must not wait.
-			s.deps.Logger.ErrorContext(ctx, "skipped an event that cannot be read", "event", e.ID, "sequence", e.Sequence, "error", err)
+			return subscription.Poison(e, err)
 		}
 	}
 	return nil
@@ -121,6 +133,7 @@ func (s *Service) routes() http.Handler {
 	e.GET("/v1/moderation/rules/:id", s.showRule, moderator)
 	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
 	e.GET("/internal/users/:id/flags", s.listFlagsOfUser, moderator)
+	s.operations().Mount(e, "fraud", s.deps.Verifier)
 
 	checks := health.New(s.deps.Logger)
 	s.AddChecks(checks)
@@ -165,26 +178,24 @@ func (s *Service) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// AddChecks adds what the service needs to be ready: both logs answer, and the
-// fraud log has been worked through to its end.
+// AddChecks adds what the service needs to be ready: both logs answer, what it
+// follows has caught up and does not stand still, and the rules are loaded.
 func (s *Service) AddChecks(r *health.Registry) {
+	r.Add("fraud-subscriptions", s.operations().Check())
 	r.Add("fraud-log", func(ctx context.Context) (any, error) {
-		return shown(s.own.Status()), s.catchUp(ctx)
+		_, err := s.deps.Log.Head(ctx, 0)
+		return nil, err
 	})
 	r.Add("fraud-rules", func(ctx context.Context) (any, error) {
-		status := shown(s.activity.Status())
 		if !s.raiser.ready.Load() {
-			return status, errors.New("the rules are not loaded yet")
+			return nil, errors.New("the rules are not loaded yet")
 		}
 		_, err := s.deps.Activity.Head(ctx, 0)
-		return status, err
+		return nil, err
 	})
 }
 
-// shown leaves out of a status what went wrong: it may name hosts.
-func shown(list []subscription.Status) []subscription.Status {
-	for i := range list {
-		list[i].LastFail = ""
-	}
-	return list
+// operations is what operators see of the subscriptions.
+func (s *Service) operations() operate.Source {
+	return func() []*subscription.Subscription { return []*subscription.Subscription{s.own, s.activity} }
 }

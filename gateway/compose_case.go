@@ -3,7 +3,6 @@ package gateway
 import (
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"strconv"
 	"strings"
@@ -56,7 +55,7 @@ func (g *Gateway) serveCase(w http.ResponseWriter, r *http.Request) {
 			if err == nil {
 				err = fmt.Errorf("%s answered %d", q.path, parts[i].status)
 			}
-			g.report(r.Context(), slog.LevelWarn, "a case is answered without its "+q.name, r, err)
+			g.report(r.Context(), "a case is answered without its "+q.name, r, err)
 			answer.Missing = append(answer.Missing, q.name)
 			continue
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"mime"
 	"net/http"
 	"strconv"
@@ -37,7 +36,7 @@ func (d decorator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := d.decorate(r.Context(), r, held.body)
 	if err != nil {
-		d.g.report(r.Context(), slog.LevelWarn, "a list is answered without names", r, err)
+		d.g.report(r.Context(), "a list is answered without names", r, err)
 		w.Header().Set(partialHeader, "user")
 		body = held.body
 	}

@@ -218,3 +218,45 @@ func TestThereIsNoCaseOfAnUnknownUser(t *testing.T) {
 	h.user.answer = func(w http.ResponseWriter, r *http.Request) { problem.Write(w, r, problem.NotFound("no such user")) }
 	h.wantProblem(h.do("GET", "/v1/moderation/users/"+annID, "", header("Authorization", h.bearer(uuid.New(), "moderator"))), http.StatusNotFound)
 }
+
+func TestSubscriptionsOfAllServicesAreListedTogether(t *testing.T) {
+	h := newHouse(t, gateway.Config{})
+	h.user.answer = answers(200, `{"items":[{"group":"user-standing","lag":0}]}`)
+	h.activity.answer = answers(200, `{"items":[]}`)
+	h.fraud.answer = fails
+	h.projections.answer = answers(200, `{"items":[{"group":"projections","lag":3}]}`)
+	rec := h.do("GET", "/v1/admin/subscriptions", "", header("Authorization", h.bearer(uuid.New(), "admin")))
+	const want = `{"items":[{"group":"projections","lag":3,"service":"projections"},{"group":"user-standing","lag":0,"service":"user"}],"missing":["fraud"]}`
+	if rec.Code != 200 || rec.Body.String() != want {
+		t.Errorf("got %d\n%s\nwant\n%s", rec.Code, rec.Body, want)
+	}
+	if asked := h.projections.requests(); len(asked) != 1 || asked[0].URL.Path != "/v1/admin/projections/subscriptions" {
+		t.Errorf("projections was asked %v", asked)
+	}
+	h.user.answer, h.activity.answer, h.projections.answer = fails, fails, fails
+	if rec := h.do("GET", "/v1/admin/subscriptions", "", header("Authorization", h.bearer(uuid.New(), "admin"))); rec.Code != 503 {
+		t.Errorf("when none answers: %d %s", rec.Code, rec.Body)
+	}
+}
+
+func TestOperationsGoToTheServiceThatThePathNames(t *testing.T) {
+	h := newHouse(t, gateway.Config{})
+	admin := header("Authorization", h.bearer(uuid.New(), "admin"))
+	for _, one := range []struct{ method, path string }{
+		{"GET", "/parked?limit=3"}, {"GET", "/parked/views.activity.0.7"}, {"POST", "/parked/views.activity.0.7/retry"},
+		{"POST", "/parked/views.activity.0.7/drop"}, {"GET", "/subscriptions"},
+	} {
+		for _, service := range []string{"activity", "fraud", "projections", "user"} {
+			path := "/v1/admin/" + service + one.path
+			if rec := h.do(one.method, path, "", admin); rec.Body.String() != service+" "+one.method+" "+path {
+				t.Errorf("%s %s: %d %s", one.method, path, rec.Code, rec.Body)
+			}
+		}
+		if rec := h.do(one.method, "/v1/admin/gateway"+one.path, "", admin); rec.Code != 404 {
+			t.Errorf("%s of a service that is none: %d", one.path, rec.Code)
+		}
+		if rec := h.do(one.method, "/v1/admin/user"+one.path, "", header("Authorization", h.bearer(uuid.New(), "moderator"))); rec.Code != 403 {
+			t.Errorf("%s as a moderator: %d", one.path, rec.Code)
+		}
+	}
+}

@@ -134,14 +134,14 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 func (g *Gateway) refuse(w http.ResponseWriter, r *http.Request, pattern string, start time.Time, err error) {
 	p := problem.Of(err)
 	if p.Status >= http.StatusInternalServerError {
-		g.report(r.Context(), slog.LevelWarn, "request refused", r, err)
+		g.report(r.Context(), "request refused", r, err)
 	}
 	problem.Write(w, r, p)
 	g.observe(pattern, r.Method, p.Status, start)
 }
 
-func (g *Gateway) report(ctx context.Context, level slog.Level, what string, r *http.Request, err error) {
-	g.log.LogAttrs(ctx, level, what,
+func (g *Gateway) report(ctx context.Context, what string, r *http.Request, err error) {
+	g.log.LogAttrs(ctx, slog.LevelWarn, what,
 		slog.String("method", r.Method), slog.String("path", r.URL.Path),
 		slog.String("request_id", requestID(r)), slog.Any("error", err))
 }

@@ -44,7 +44,7 @@ type own struct{ http.Handler }
 // table is everything that the gateway serves, sorted by path and method.
 func (g *Gateway) table(p pages) []route {
 	up := g.up
-	lists := own{decorator{g}}
+	lists, operations := own{decorator{g}}, own{http.HandlerFunc(g.byService)}
 	return []route{
 		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read},
 		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read},
@@ -54,7 +54,13 @@ func (g *Gateway) table(p pages) []route {
 		{method: "GET", path: "/readyz", to: own{p.ready}, who: anyone, class: free},
 		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write},
 		{method: "POST", path: "/v1/activities/batch", to: up.Activity, who: member, class: batch, body: batchBody},
+		{method: "GET", path: "/v1/admin/subscriptions", to: own{http.HandlerFunc(g.serveSubscriptions)}, who: admin, class: moderation},
 		{method: "POST", path: "/v1/admin/users/{id}/roles", to: up.User, who: admin, class: moderation},
+		{method: "GET", path: "/v1/admin/{service}/parked", to: operations, who: admin, class: moderation},
+		{method: "GET", path: "/v1/admin/{service}/parked/{id}", to: operations, who: admin, class: moderation},
+		{method: "POST", path: "/v1/admin/{service}/parked/{id}/drop", to: operations, who: admin, class: moderation},
+		{method: "POST", path: "/v1/admin/{service}/parked/{id}/retry", to: operations, who: admin, class: moderation},
+		{method: "GET", path: "/v1/admin/{service}/subscriptions", to: operations, who: admin, class: moderation},
 		{method: "GET", path: "/v1/logs", to: up.Projections, who: analyst, class: read},
 		{method: "GET", path: "/v1/logs/{log}/events", to: up.Projections, who: analyst, class: read},
 		{method: "DELETE", path: "/v1/me", to: up.User, who: member, class: write},

@@ -43,6 +43,7 @@ type Databases struct {
 	User        *mongo.Database // <prefix>_user
 	Projections *mongo.Database // <prefix>_projections
 	Fraud       *mongo.Database // <prefix>_fraud
+	Activity    *mongo.Database // <prefix>_activity
 }
 
 // Open names the databases of an installation: 1 to 40 lower-case letters,
@@ -64,6 +65,7 @@ func Open(client *mongo.Client, prefix string) (Databases, error) {
 		User:        named("user"),
 		Projections: named("projections"),
 		Fraud:       named("fraud"),
+		Activity:    named("activity"),
 	}, nil
 }
 

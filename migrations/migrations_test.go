@@ -27,7 +27,7 @@ func TestThePrefixIsFitForADatabasesName(t *testing.T) {
 		t.Fatal(err)
 	}
 	for want, db := range map[string]*mongo.Database{
-		"meet5_log": dbs.Log, "meet5_user": dbs.User, "meet5_projections": dbs.Projections, "meet5_fraud": dbs.Fraud,
+		"meet5_log": dbs.Log, "meet5_user": dbs.User, "meet5_projections": dbs.Projections, "meet5_fraud": dbs.Fraud, "meet5_activity": dbs.Activity,
 	} {
 		if db.Name() != want {
 			t.Errorf("database %s, want %s", db.Name(), want)

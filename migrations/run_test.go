@@ -56,7 +56,7 @@ func databases(t *testing.T) (dbs migrations.Databases, prefix string) {
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
 		defer cancel()
-		for _, db := range []*mongo.Database{dbs.Log, dbs.User, dbs.Projections, dbs.Fraud} {
+		for _, db := range []*mongo.Database{dbs.Log, dbs.User, dbs.Projections, dbs.Fraud, dbs.Activity} {
 			if err := db.Drop(ctx); err != nil {
 				t.Errorf("drop %s: %v", db.Name(), err)
 			}

@@ -1,43 +1,35 @@
 package projections
 
 import (
+	"fmt"
 	"net/http"
-	"time"
 
 	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/projections/versions"
+	"github.com/meet5/backend/service/problem"
 )
 
-// partitionItem is how the read models stand in one partition of a log.
-type partitionItem struct {
-	Group     string `json:"group"`
-	Log       string `json:"log"`
-	Partition int    `json:"partition"`
-	Position  uint64 `json:"position"` // the last event in the read models
-	Head      uint64 `json:"head"`     // the last event known to exist
-	Lag       uint64 `json:"lag"`      // how many events lie between
-	Heartbeat string `json:"heartbeat,omitempty"`
-	Failures  int    `json:"failures"` // in a row
+// stateBody is how the read models stand.
+type stateBody struct {
+	// Serving is the version that this instance answers from, and Versions those
+	// that there are; neither where there are no versions.
+	Serving  int             `json:"serving,omitempty"`
+	Versions *versions.State `json:"versions,omitempty"`
 }
 
-// status answers with every partition. What went wrong is in the log only: it may
-// name hosts.
-func (s *Service) status(c echo.Context) error {
-	status := s.sub.Status()
-	items := make([]partitionItem, len(status))
-	for i, p := range status {
-		items[i] = partitionItem{
-			Group: p.Group, Log: p.Log, Partition: p.Partition,
-			Position: p.Position, Head: p.Head, Lag: p.Head - min(p.Head, p.Position),
-			Heartbeat: shown(p.Heartbeat), Failures: p.Failures,
+// state answers with the versions of the read models.
+func (s *Service) state(c echo.Context) error {
+	var body stateBody
+	if e := s.current.Load(); e != nil {
+		body.Serving = e.version
+	}
+	if s.deps.Versions != nil {
+		there, err := s.deps.Versions.State(c.Request().Context())
+		if err != nil {
+			return fmt.Errorf("%w: %w", problem.Unavailable("the versions of the read models cannot be read now; try again a little later", retryAfter), err)
 		}
+		body.Versions = &there
 	}
-	return c.JSON(http.StatusOK, map[string]any{"items": items})
-}
-
-// shown is empty for a time that has not come yet.
-func shown(t time.Time) string {
-	if t.IsZero() {
-		return ""
-	}
-	return show(t)
+	return c.JSON(http.StatusOK, body)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/projections/views"
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/service/web"
@@ -39,7 +40,8 @@ func (s *Service) userStats(c echo.Context) error {
 }
 
 func (s *Service) answerStats(c echo.Context, user uuid.UUID) error {
-	n, err := s.deps.Store.Stats(c.Request().Context(), user)
+	ctx := c.Request().Context()
+	n, err := read(ctx, s, func(store views.Store) (views.Stats, error) { return store.Stats(ctx, user) })
 	if err != nil {
 		return unavailable(err)
 	}

@@ -5,30 +5,45 @@
 // is as fresh as its subscription, usually by a few milliseconds; that nobody but
 // the user sees their lists; and that names are not its business: it answers with
 // IDs.
+//
+// Where there are several versions of the read models, one serves. The service
+// looks which about once a second, and changes over when another one is told to: it
+// catches up with that version, lets requests wait for a moment in which nothing is
+// read, and goes on with the new one. So no request fails for it, sees a version
+// that is half built, or an older state than a request before it.
 package projections
 
 import (
 	"context"
 	"fmt"
 	"net/http"
+	"sync"
+	"sync/atomic"
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/projections/history"
 	"github.com/meet5/backend/projections/views"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/service/web"
 )
 
 // Service keeps the read models and answers from them.
 type Service struct {
+	cfg    Config
 	deps   Deps
-	sub    *subscription.Subscription
 	router *echo.Echo
+
+	door    door
+	current atomic.Pointer[edition] // that requests are answered from
+	known   chan struct{}           // closed once there is one
+
+	mu      sync.Mutex
+	running []*edition // that follow the log
 }
 
 // New makes the service. It does no I/O.
@@ -36,25 +51,22 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := deps.complete(); err != nil {
 		return nil, err
 	}
-	s := &Service{deps: deps}
-	follow := subscription.Config{
-		Log: deps.Activity, Group: Group, Checkpoints: deps.Checkpoints, Logger: deps.Logger, Clock: deps.Clock,
-		Handler: views.Handler(deps.Store, func(e events.Recorded, err error) {
-			deps.Logger.Error("an event is left out of the read models: its payload cannot be read",
-				"event", e.ID, "partition", e.Partition, "sequence", e.Sequence, "error", err)
-		}),
-	}
-	if deps.Follow != nil {
-		group := Group
-		if deps.Checkpoints == nil {
-			group = "" // each instance needs every message
+	cfg.complete()
+	s := &Service{cfg: cfg, deps: deps, known: make(chan struct{})}
+	if deps.Store != nil {
+		e, err := s.edit(0, deps.Store, deps.Ledger)
+		if err != nil {
+			return nil, err
 		}
-		var err error
-		if follow.Bus, err = deps.Follow(group); err != nil {
-			return nil, fmt.Errorf("follow the activity log: %w", err)
+		s.running = []*edition{e}
+		s.current.Store(e)
+		close(s.known)
+	}
+	if deps.Metrics != nil {
+		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "projections"); err != nil {
+			return nil, fmt.Errorf("projections service: %w", err)
 		}
 	}
-	s.sub = subscription.New(follow)
 	s.router = s.routes(cfg)
 	return s, nil
 }
@@ -66,18 +78,19 @@ func (s *Service) routes(cfg Config) *echo.Echo {
 	}
 	e := web.New(o)
 	me := e.Group("/v1/me", token.Require(s.deps.Verifier))
-	me.GET("/visitors", listVisits("visitors", s.deps.Store.Visitors))
-	me.GET("/visits", listVisits("visits", s.deps.Store.Visits))
-	me.GET("/likes/received", listLikes("likes/received", s.deps.Store.LikesReceived))
-	me.GET("/likes/given", listLikes("likes/given", s.deps.Store.LikesGiven))
-	me.GET("/matches", listLikes("matches", s.deps.Store.Matches))
+	me.GET("/visitors", listVisits("visitors", query(s, views.Store.Visitors)))
+	me.GET("/visits", listVisits("visits", query(s, views.Store.Visits)))
+	me.GET("/likes/received", listLikes("likes/received", query(s, views.Store.LikesReceived)))
+	me.GET("/likes/given", listLikes("likes/given", query(s, views.Store.LikesGiven)))
+	me.GET("/matches", listLikes("matches", query(s, views.Store.Matches)))
 	me.GET("/stats", s.myStats)
 	internal := e.Group("/internal", token.Require(s.deps.Verifier, token.RoleModerator))
 	internal.GET("/users/:id/stats", s.userStats)
 	internal.GET("/users/:id/activities", s.userActivities)
-	e.GET("/internal/projections", s.status,
+	e.GET("/internal/projections", s.state,
 		token.Require(s.deps.Verifier, token.RoleModerator, token.RoleAnalyst, token.RoleAdmin))
 	history.Logs(s.deps.Logs).Mount(e, s.deps.Verifier)
+	operate.Source(s.Subscriptions).Mount(e, "projections", s.deps.Verifier)
 
 	checks := health.New(s.deps.Logger)
 	s.AddChecks(checks)
@@ -91,30 +104,40 @@ func (s *Service) routes(cfg Config) *echo.Echo {
 // Handler serves the service's routes, and its health and metrics.
 func (s *Service) Handler() http.Handler { return s.router }
 
-// Run follows the activity log until ctx ends and what is in progress has been
-// worked through. Nothing else ends it.
-func (s *Service) Run(ctx context.Context) error { return s.sub.Run(ctx) }
-
 // CatchUp returns once the read models hold everything that was in the activity
 // log when it was called, or with ctx's error.
-func (s *Service) CatchUp(ctx context.Context) error { return s.sub.CatchUp(ctx) }
-
-// Status tells how the read models stand in each partition.
-func (s *Service) Status() []subscription.Status { return s.sub.Status() }
-
-// AddChecks adds what the service's readiness depends on: that the read models
-// keep up with the log.
-func (s *Service) AddChecks(r *health.Registry) { r.Add("projections", s.ready) }
-
-func (s *Service) ready(ctx context.Context) (any, error) {
-	status := s.sub.Status()
-	for i := range status {
-		status[i].LastFail = "" // what went wrong is for the log: it may name hosts
+func (s *Service) CatchUp(ctx context.Context) error {
+	select {
+	case <-s.known:
+		return s.current.Load().sub.CatchUp(ctx)
+	case <-ctx.Done():
+		return fmt.Errorf("%w: %w", errUnknown, ctx.Err())
 	}
-	ctx, cancel := context.WithTimeout(ctx, catchUpTimeout)
-	defer cancel()
-	if err := s.sub.CatchUp(ctx); err != nil {
-		return status, fmt.Errorf("keep up with the activity log: %w", err)
+}
+
+// Subscriptions are those that run now: one, and while the service changes over to
+// another version of the read models that one's, too.
+func (s *Service) Subscriptions() []*subscription.Subscription {
+	var out []*subscription.Subscription
+	for _, e := range s.editions() {
+		out = append(out, e.sub)
 	}
-	return status, nil
+	return out
+}
+
+// AddChecks adds what the service's readiness depends on: that the version of the
+// read models is known from which it answers, and that what it follows has caught up
+// once and does not stand still.
+func (s *Service) AddChecks(r *health.Registry) {
+	follows := operate.Source(s.Subscriptions).Check()
+	r.Add("projections-subscriptions", func(ctx context.Context) (any, error) {
+		if s.current.Load() == nil {
+			return nil, errUnknown
+		}
+		return follows(ctx)
+	})
+	r.Add("projections-log", func(ctx context.Context) (any, error) {
+		_, err := s.deps.Activity.Head(ctx, 0)
+		return nil, err
+	})
 }

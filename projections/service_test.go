@@ -365,8 +365,7 @@ func TestReadyOnceTheReadModelsHaveCaughtUp(t *testing.T) {
 	h.run()
 	h.catchUp()
 	h.becomesReady()
-	analyst := h.token(uuid.New(), token.RoleAnalyst)
-	status, _ := get[page](h, analyst, "/internal/projections", http.StatusOK)
+	status, _ := get[page](h, h.token(uuid.New(), token.RoleAdmin), "/v1/admin/projections/subscriptions", http.StatusOK)
 	if len(status.Items) != events.ActivityPartitions {
 		t.Fatalf("%d partitions", len(status.Items))
 	}
@@ -376,7 +375,11 @@ func TestReadyOnceTheReadModelsHaveCaughtUp(t *testing.T) {
 		t.Error("no heartbeat")
 	}
 	delete(got, "heartbeat")
-	want := object{"group": "projections", "log": "activity", "partition": float64(partition), "position": 3.0, "head": 3.0, "lag": 0.0, "failures": 0.0}
+	delete(got, "rate") // over ten seconds
+	want := object{
+		"group": "projections", "log": "activity", "partition": float64(partition), "position": 3.0, "head": 3.0,
+		"lag": 0.0, "lag_seconds": 0.0, "failures": 0.0, "parked": 0.0, "stalled": false, "caught_up": true,
+	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("-want +got\n%s", diff)
 	}

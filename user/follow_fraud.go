@@ -15,8 +15,10 @@ import (
 const standingPurpose = "standing"
 
 // applyDecisions marks the users whose flags were confirmed, and clears those
-// whose flags were overturned. An upheld flag leaves its mark where it is.
+// whose flags were overturned. An upheld flag leaves its mark where it is. A
+// decision that comes again, even late, finds that it was applied.
 func (s *Service) applyDecisions(ctx context.Context, b subscription.Batch) error {
+	result := subscription.ErrNothing
 	for _, e := range b.Events {
 		var eventType string
 		switch e.Type {
@@ -29,33 +31,37 @@ func (s *Service) applyDecisions(ctx context.Context, b subscription.Batch) erro
 		}
 		d, err := events.Unmarshal[events.Decision](e)
 		if err != nil {
-			// It will not get better, and those behind it must not wait.
-			s.logger.ErrorContext(ctx, "skipped a decision that cannot be read", "event", e.ID, "error", err)
-			continue
+			return subscription.Poison(e, err)
 		}
-		if err := s.applyDecision(ctx, d.User, e, step{
+		applied, err := s.applyDecision(ctx, d.User, e, step{
 			ID:      events.DeriveID(e.ID, standingPurpose),
 			Type:    eventType,
 			Payload: events.Standing{Flag: e.Stream.String(), Rule: d.Rule},
-		}); err != nil {
+		})
+		if err != nil {
 			return err
 		}
+		if applied {
+			result = nil
+		}
 	}
-	return nil
+	return result
 }
 
 // applyDecision appends what follows from a decision unless that is there. An
-// erased user is marked, too: what they did is still in others' lists.
-func (s *Service) applyDecision(ctx context.Context, user uuid.UUID, decision events.Recorded, next step) error {
-	_, err := s.change(ctx, user, func(a account.Account) (step, error) {
+// erased user is marked, too: what they did is still in others' lists. It tells
+// whether it did.
+func (s *Service) applyDecision(ctx context.Context, user uuid.UUID, decision events.Recorded, next step) (applied bool, err error) {
+	_, err = s.change(ctx, user, func(a account.Account) (step, error) {
 		if a.Decided(next.ID) {
 			return step{}, nil
 		}
+		applied = true
 		return next, nil
 	})
 	if errors.Is(err, account.ErrUnknown) {
 		s.logger.WarnContext(ctx, "a flag is about a user who is not known", "flag", decision.Stream, "user", user)
-		return nil
+		return false, nil
 	}
-	return err
+	return applied, err
 }

@@ -33,32 +33,35 @@ func (s *Service) finishErasures(ctx context.Context, b subscription.Batch) erro
 	return nil
 }
 
-// fromEnd is the checkpoints of a subscription that begins at the log's end:
-// what was before is in no cache once it has begun.
+// fromEnd is the ledger of a subscription that begins at the log's end: what was
+// before is in no cache once it has begun. The next process begins at its own.
 type fromEnd struct {
+	*subscription.Memory
 	log   log.Reader
 	begin func()
 
 	mu    sync.Mutex
-	begun bool
-	start uint64
+	begun map[subscription.Place]bool
 }
 
-// Load returns the log's head as it is on the first call.
-func (f *fromEnd) Load(ctx context.Context, _, _ string, partition int) (uint64, error) {
+func newFromEnd(l log.Reader, begin func()) *fromEnd {
+	return &fromEnd{Memory: subscription.NewMemory(), log: l, begin: begin, begun: make(map[subscription.Place]bool)}
+}
+
+// Load returns the log's head on the first call.
+func (f *fromEnd) Load(ctx context.Context, at subscription.Place) (subscription.Checkpoint, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.begun {
-		return f.start, nil
+	if !f.begun[at] {
+		head, err := f.log.Head(ctx, at.Partition)
+		if err != nil {
+			return subscription.Checkpoint{}, err
+		}
+		f.begin()
+		if err := f.Save(ctx, subscription.Checkpoint{Place: at, Sequence: head}); err != nil {
+			return subscription.Checkpoint{}, err
+		}
+		f.begun[at] = true
 	}
-	head, err := f.log.Head(ctx, partition)
-	if err != nil {
-		return 0, err
-	}
-	f.begin()
-	f.start, f.begun = head, true
-	return head, nil
+	return f.Memory.Load(ctx, at)
 }
-
-// Save keeps nothing: the next process begins at its own end.
-func (f *fromEnd) Save(context.Context, string, string, int, uint64) error { return nil }

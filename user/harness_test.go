@@ -354,43 +354,26 @@ func (w *world) decide(eventType string, flag, id uuid.UUID) uuid.UUID {
 	w.Helper()
 	data, err := json.Marshal(events.Decision{User: id, Rule: "meet5", By: uuid.New()})
 	w.must(err)
+	return w.appendDecision(eventType, flag, data)
+}
+
+func (w *world) appendDecision(eventType string, flag uuid.UUID, data []byte) uuid.UUID {
+	w.Helper()
 	w.flags[flag]++
 	e := events.Event{ID: uuid.New(), Type: eventType, Stream: flag, Version: w.flags[flag], OccurredAt: w.clock.Now(), Data: data}
-	_, err = w.fraud.Append(w.Context(), e)
+	_, err := w.fraud.Append(w.Context(), e)
 	w.must(err)
 	return e.ID
 }
 
-// amnesia is a vault without checkpoints to begin from.
+// amnesia is a vault whose ledger is each instance's own, and empty at first.
 type amnesia struct{ vault.Vault }
 
-func (amnesia) Checkpoints() subscription.Checkpoints { return &memory{} }
+func (amnesia) Ledger() subscription.Ledger { return subscription.NewMemory() }
 
-// memory keeps checkpoints of one instance alone.
-type memory struct {
-	mu sync.Mutex
-	at map[string]uint64
-}
-
-func (m *memory) Load(_ context.Context, group, log string, partition int) (uint64, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.at[fmt.Sprint(group, log, partition)], nil
-}
-
-func (m *memory) Save(_ context.Context, group, log string, partition int, sequence uint64) error {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.at == nil {
-		m.at = make(map[string]uint64)
-	}
-	m.at[fmt.Sprint(group, log, partition)] = sequence
-	return nil
-}
-
-// ownCheckpoints makes an instance begin at the start of every log, and learn
-// nothing of how far others are.
-func ownCheckpoints(_ *user.Config, d *user.Deps) { d.Vault = amnesia{d.Vault} }
+// ownLedger makes an instance begin at the start of every log, and learn nothing
+// of how far others are.
+func ownLedger(_ *user.Config, d *user.Deps) { d.Vault = amnesia{d.Vault} }
 
 func (w *world) catchUp() {
 	w.Helper()

@@ -6,11 +6,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/service/health"
+	"github.com/meet5/backend/service/operate"
 )
 
-// AddChecks adds what the service needs to be ready: its start is done, and the
-// log and the vault answer.
+// AddChecks adds what the service needs to be ready: its start is done, the log
+// and the vault answer, and what it follows does not stand still.
 func (s *Service) AddChecks(r *health.Registry) {
 	r.Add("user-start", func(context.Context) (any, error) {
 		if !s.started.Load() {
@@ -18,6 +20,7 @@ func (s *Service) AddChecks(r *health.Registry) {
 		}
 		return nil, nil
 	})
+	r.Add("user-subscriptions", s.operations().Check())
 	r.Add("user-log", func(ctx context.Context) (any, error) {
 		_, err := s.log.Head(ctx, 0)
 		return nil, err
@@ -26,4 +29,9 @@ func (s *Service) AddChecks(r *health.Registry) {
 		_, err := s.vault.Keys(ctx, uuid.Max) // nobody's
 		return nil, err
 	})
+}
+
+// operations is what operators see of the subscriptions.
+func (s *Service) operations() operate.Source {
+	return func() []*subscription.Subscription { return s.subscriptions }
 }

@@ -78,6 +78,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	if err := s.follow(deps); err != nil {
 		return nil, fmt.Errorf("user service: %w", err)
 	}
+	if deps.Metrics != nil {
+		if err := s.operations().Register(deps.Metrics, "user"); err != nil {
+			return nil, fmt.Errorf("user service: %w", err)
+		}
+	}
 	return s, nil
 }
 
@@ -102,6 +107,7 @@ func (s *Service) routes(deps Deps) http.Handler {
 	e.POST("/v1/sessions/refresh", s.handleRefresh)
 	e.POST("/v1/users", s.handleRegister)
 	e.GET("/v1/users/:id", s.handleProfile, anyone)
+	s.operations().Mount(e, "user", verifier)
 	return e
 }
 
@@ -123,20 +129,23 @@ func boundTime(next echo.HandlerFunc) echo.HandlerFunc {
 const (
 	standingGroup = "user-standing"
 	erasureGroup  = "user-erasure"
-	ownGroup      = "" // this instance's alone
+	cardsGroup    = "user-cards" // each instance has one of its own
 )
 
 // follow makes the subscriptions.
 func (s *Service) follow(deps Deps) error {
-	kept := deps.Vault.Checkpoints()
-	for _, cfg := range []subscription.Config{
-		{Log: deps.Fraud, Group: standingGroup, Handler: s.applyDecisions, Checkpoints: kept},
-		{Log: deps.Log, Group: erasureGroup, Handler: s.finishErasures, Checkpoints: kept},
-		{Log: deps.Log, Group: ownGroup, Handler: s.dropChangedCards,
-			Checkpoints: &fromEnd{log: deps.Log, begin: s.cards.dropAll}},
+	shared := deps.Vault.Ledger()
+	for _, sub := range []struct {
+		cfg    subscription.Config
+		queues string // the group whose queues it shares; its own alone if empty
+	}{
+		{subscription.Config{Log: deps.Fraud, Group: standingGroup, Handler: s.applyDecisions, Ledger: shared}, standingGroup},
+		{subscription.Config{Log: deps.Log, Group: erasureGroup, Handler: s.finishErasures, Ledger: shared}, erasureGroup},
+		{subscription.Config{Log: deps.Log, Group: cardsGroup, Handler: s.dropChangedCards, Ledger: newFromEnd(deps.Log, s.cards.dropAll)}, ""},
 	} {
+		cfg := sub.cfg
 		if deps.Follow != nil {
-			hints, err := deps.Follow(cfg.Group)
+			hints, err := deps.Follow(sub.queues)
 			if err != nil {
 				return fmt.Errorf("follow the bus as %q: %w", cfg.Group, err)
 			}

@@ -1,14 +1,19 @@
 package user_test
 
 import (
+	"context"
+	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/user"
+	"github.com/meet5/backend/user/vault"
 )
 
 func (w *world) caseOf(access string, id uuid.UUID) response {
@@ -63,7 +68,7 @@ func TestADecisionThatIsDeliveredAgainChangesNothing(t *testing.T) {
 	// Instances that do not know how far the others have come: each works through
 	// the log from its beginning.
 	for range 3 {
-		w.service = w.instance(ownCheckpoints)
+		w.service = w.instance(ownLedger)
 		stop := w.run(w.service)
 		w.catchUp()
 		stop()
@@ -80,7 +85,7 @@ func TestOfTwoInstancesThatSeeADecisionOneAppendsIt(t *testing.T) {
 	for range 20 {
 		w.decide(events.FlagConfirmed, uuid.New(), anna)
 	}
-	first, second := w.instance(ownCheckpoints), w.instance(ownCheckpoints)
+	first, second := w.instance(ownLedger), w.instance(ownLedger)
 	w.run(first)
 	w.run(second)
 	for _, s := range []*user.Service{first, second} {
@@ -98,6 +103,42 @@ func TestADecisionOnSomebodyUnknownHoldsNothingUp(t *testing.T) {
 	w.decide(events.FlagConfirmed, uuid.New(), anna)
 	w.run(w.service)
 	w.catchUp()
+	equal(t, "status", w.status(access), "fraudulent")
+}
+
+func TestADecisionThatCannotBeReadHoldsUpItsFlagOnly(t *testing.T) {
+	w := newWorld(t)
+	anna, broken := w.register("anna"), uuid.New()
+	access := w.signIn("anna", goodPassword).access
+	unreadable := w.appendDecision(events.FlagConfirmed, broken, []byte(`{"user":"nobody"}`))
+	behind := w.decide(events.FlagConfirmed, broken, anna)
+	other := w.decide(events.FlagConfirmed, uuid.New(), anna)
+	w.run(w.service)
+	w.catchUp()
+	marks := func() (ids []uuid.UUID) {
+		for _, e := range w.stream(anna)[1:] {
+			ids = append(ids, e.ID)
+		}
+		return ids
+	}
+	standing := func(decision uuid.UUID) uuid.UUID { return events.DeriveID(decision, "standing") }
+	equal(t, "marks", marks(), []uuid.UUID{standing(other)})
+
+	at := subscription.Place{Group: "user-standing", Log: events.FraudLog}
+	parked, err := w.vault.Ledger().Parked(t.Context(), at)
+	w.must(err)
+	equal(t, "parked events", len(parked), 2)
+	for i, want := range []uuid.UUID{unreadable, behind} {
+		equal(t, "parked event", parked[i].Event, want)
+		equal(t, "its key", parked[i].Key, broken)
+	}
+	if parked[0].Reason == "" || parked[1].Reason != "" {
+		t.Errorf("reasons %q and %q, want one for the first alone", parked[0].Reason, parked[1].Reason)
+	}
+
+	w.must(w.vault.Ledger().Order(t.Context(), at, parked[0].Sequence, subscription.Drop))
+	w.eventually("what waited behind is handled", func() bool { return len(marks()) == 2 })
+	equal(t, "marks", marks(), []uuid.UUID{standing(other), standing(behind)})
 	equal(t, "status", w.status(access), "fraudulent")
 }
 
@@ -121,4 +162,48 @@ func TestTheCaseOfSomebodyUnknownIsNotFound(t *testing.T) {
 	if !strings.Contains(r.text("title"), "Invalid") {
 		t.Errorf("problem %s", r.raw)
 	}
+}
+
+// refusing is a vault that does not erase while it is told so.
+type refusing struct {
+	vault.Vault
+	down    atomic.Bool
+	refused atomic.Int64
+	erased  atomic.Int64
+}
+
+func (r *refusing) Erase(ctx context.Context, id uuid.UUID) error {
+	if r.down.Load() {
+		r.refused.Add(1)
+		return vault.ErrUnavailable
+	}
+	err := r.Vault.Erase(ctx, id)
+	if err == nil {
+		r.erased.Add(1)
+	}
+	return err
+}
+
+// Most events ask nothing of the vault. That they are handled well while it is
+// away does not mean that the erasures are to blame.
+func TestAnOutageParksNoErasure(t *testing.T) {
+	w := newWorld(t)
+	down := &refusing{Vault: w.vault}
+	w.register("anna")
+	w.want(http.StatusNoContent, w.call(request{method: "DELETE", path: "/v1/me", bearer: w.signIn("anna", goodPassword).access}))
+	for i := range 20 {
+		w.register(fmt.Sprintf("other%d", i))
+	}
+	down.down.Store(true)
+	w.run(w.instance(func(_ *user.Config, d *user.Deps) { d.Vault = down }))
+	// Well beyond the number of failures at which a subscription looks for the one
+	// to blame.
+	w.eventually("the erasure was refused often", func() bool { return down.refused.Load() >= 7 })
+	parked, err := w.vault.Ledger().Parked(t.Context(), subscription.Place{})
+	w.must(err)
+	if len(parked) > 0 {
+		t.Errorf("parked: %#v", parked)
+	}
+	down.down.Store(false)
+	w.eventually("the erasure is done", func() bool { return down.erased.Load() > 0 })
 }

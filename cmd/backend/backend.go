@@ -83,19 +83,19 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	}
 	verifier := token.NewVerifier(b.User.KeySet(), cfg.Clock)
 	if b.Activity, err = activity.New(activity.Config{}, activity.Deps{
-		Log: b.Logs.Activity, Users: b.Logs.User, Follow: b.Follow, Verifier: verifier,
+		Log: b.Logs.Activity, Users: b.Logs.User, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["activity"],
 		Logger: of("activity"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("activity service: %w", err)
 	}
 	if b.Fraud, err = fraud.New(fraud.Config{}, fraud.Deps{
-		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Checkpoints: b.FraudCheckpoints,
+		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"],
 		Logger: of("fraud"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("fraud service: %w", err)
 	}
 	if b.Projections, err = projections.New(projections.Config{}, projections.Deps{
-		Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Store: b.Views, Checkpoints: b.ViewCheckpoints,
+		Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Store: b.Views, Versions: b.Versions,
 		Logs:   []log.Reader{b.Logs.Activity, b.Logs.Fraud, b.Logs.User},
 		Logger: of("projections"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {

@@ -23,12 +23,15 @@ import (
 	"github.com/meet5/backend/events/log/boltlog"
 	"github.com/meet5/backend/events/log/mongolog"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/events/subscription/boltledger"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/fraud/labels"
 	"github.com/meet5/backend/fraud/side/boltside"
 	"github.com/meet5/backend/fraud/side/mongoside"
 	"github.com/meet5/backend/migrations"
 	"github.com/meet5/backend/projections/memstore"
 	"github.com/meet5/backend/projections/mongostore"
+	"github.com/meet5/backend/projections/versions"
 	"github.com/meet5/backend/projections/views"
 	"github.com/meet5/backend/user/vault"
 	"github.com/meet5/backend/user/vault/boltvault"
@@ -95,11 +98,15 @@ type Stores struct {
 	User, Activity, Fraud log.Store
 	Vault                 vault.Vault
 	Labels                labels.Store
-	Views                 views.Store
+	// Views are the read models in memory; Versions those on MongoDB. One of the two
+	// is nil.
+	Views    views.Store
+	Versions *versions.Registry
 
-	// FraudCheckpoints say up to where flags were raised. ViewCheckpoints are
-	// nil where read models are in memory and follow the log from its start.
-	FraudCheckpoints, ViewCheckpoints subscription.Checkpoints
+	// Ledgers keep how far the subscriptions that outlive their process have come,
+	// and what is parked, by the name of the service. Projections have none where
+	// read models are in memory.
+	Ledgers map[string]subscription.Ledger
 
 	Publisher message.Publisher
 	Follow    bus.Follow
@@ -177,7 +184,13 @@ func (s *Stores) openFiles(_ context.Context, w Where, _ *slog.Logger) error {
 	s.onClose(f.Close)
 	b := inproc.New(inproc.Config{})
 	s.onClose(b.Close)
-	s.Vault, s.Labels, s.FraudCheckpoints, s.Views = v, f, f, memstore.New()
+	a, err := boltledger.Open(filepath.Join(w.Data, "activity.db"))
+	if err != nil {
+		return err
+	}
+	s.onClose(a.Close)
+	s.Vault, s.Labels, s.Views = v, f, memstore.New()
+	s.Ledgers = map[string]subscription.Ledger{"activity": a, "fraud": f.Ledger(), "user": v.Ledger()}
 	s.Publisher, s.Follow = b, func(string) (message.Subscriber, error) { return b, nil }
 	return nil
 }
@@ -217,7 +230,20 @@ func Migrations(dbs migrations.Databases, logger *slog.Logger) (*migrations.Runn
 		migrations.Step{Version: 7, Name: "create the fraud service's labels and checkpoints", Up: func(ctx context.Context, d migrations.Databases) error {
 			return mongoside.Create(ctx, d.Fraud)
 		}},
+		migrations.Step{Version: 8, Name: "create the ledgers of subscriptions", Up: func(ctx context.Context, d migrations.Databases) error {
+			for service, db := range ledgers(d) {
+				if err := mongoledger.Create(ctx, db); err != nil {
+					return fmt.Errorf("of the %s service: %w", service, err)
+				}
+			}
+			return nil
+		}},
 	)})
+}
+
+// ledgers says in which database each service has its ledger.
+func ledgers(d migrations.Databases) map[string]*mongo.Database {
+	return map[string]*mongo.Database{"activity": d.Activity, "fraud": d.Fraud, "projections": d.Projections, "user": d.User}
 }
 
 func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger) error {
@@ -247,9 +273,12 @@ func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger)
 		}
 	}
 	s.User, s.Activity, s.Fraud = users, activities, flags
-	read, side := mongostore.Open(dbs.Projections), mongoside.Open(dbs.Fraud)
-	s.Vault, s.Labels, s.FraudCheckpoints = mongovault.Open(dbs.User), side, side
-	s.Views, s.ViewCheckpoints = read, read
+	s.Ledgers = make(map[string]subscription.Ledger)
+	for service, db := range ledgers(dbs) {
+		s.Ledgers[service] = mongoledger.Open(db)
+	}
+	s.Vault, s.Labels = mongovault.Open(dbs.User), mongoside.Open(dbs.Fraud)
+	s.Versions = versions.Open(dbs.Projections, s.Ledgers["projections"], versions.Options{Logger: logger})
 
 	cfg := rabbit.Config{URI: w.AMQP, Logger: logger}
 	if w.Prefix != "" {

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"log/slog"
 
-	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/projections"
+	"github.com/meet5/backend/projections/versions"
 	"github.com/meet5/backend/projections/views"
 	"github.com/meet5/backend/user"
 )
@@ -59,10 +59,18 @@ func (t *Tools) Close() error {
 // folded now; on real services it waits for those that are kept there, and works
 // on them itself if nobody does.
 func (t *Tools) CurrentViews(ctx context.Context) (views.Store, error) {
-	s := subscription.New(subscription.Config{
-		Log: t.Logs.Activity, Group: projections.Group, Checkpoints: t.ViewCheckpoints,
-		Handler: views.Handler(t.Views, func(events.Recorded, error) {}),
-	})
+	follow := subscription.Config{Log: t.Logs.Activity, Group: projections.Group}
+	store := t.Views
+	if t.Versions != nil {
+		serving, err := t.Versions.Serving(ctx)
+		if err != nil {
+			return nil, err
+		}
+		store = t.Versions.Store(serving)
+		follow.Group, follow.Ledger = versions.Group(serving), t.Versions.Ledger()
+	}
+	follow.Handler = views.Handler(store)
+	s := subscription.New(follow)
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	done := make(chan struct{})
@@ -76,5 +84,5 @@ func (t *Tools) CurrentViews(ctx context.Context) (views.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.Views, nil
+	return store, nil
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription"
 )
 
 const (
@@ -118,17 +119,18 @@ func appendRate(ctx context.Context, l *log.Log, load *batches, n int) (float64,
 	})
 }
 
-// at is where to start in each partition. It is a subscription's checkpoints, which
-// nobody shares and nothing outlives.
-type at [partitions]uint64
-
-// Load implements subscription.Checkpoints.
-func (a *at) Load(_ context.Context, _, _ string, partition int) (uint64, error) {
-	return a[partition], nil
+// startAt is a ledger that nobody shares and nothing outlives, with a place to start
+// in each partition.
+func startAt(ctx context.Context, r log.Reader, heads [partitions]uint64) (subscription.Ledger, error) {
+	ledger := subscription.NewMemory()
+	for p, head := range heads {
+		place := subscription.Place{Group: "bench", Log: r.Name(), Partition: p}
+		if err := ledger.Save(ctx, subscription.Checkpoint{Place: place, Sequence: head}); err != nil {
+			return nil, err
+		}
+	}
+	return ledger, nil
 }
-
-// Save implements subscription.Checkpoints.
-func (a *at) Save(context.Context, string, string, int, uint64) error { return nil }
 
 // rateFor repeats what does n until the time is over.
 func rateFor(d time.Duration, do func() (n int, err error)) (perSecond float64, err error) {

@@ -94,8 +94,11 @@ func (g *grown) fold(ctx context.Context, n int) (float64, error) {
 	if n, err = fill(ctx, g.store, n, g.history.after); err != nil {
 		return 0, err
 	}
-	start := at(heads)
-	return clocked(func() (int, error) { return n, foldInto(ctx, g.views, g.store, &start) })
+	start, err := startAt(ctx, g.store, heads)
+	if err != nil {
+		return 0, err
+	}
+	return clocked(func() (int, error) { return n, foldInto(ctx, g.views, g.store, start) })
 }
 
 // appendAnew appends to another log of the same length, made off the clock, so that

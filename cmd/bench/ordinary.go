@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"github.com/meet5/backend/events/bus/rabbit"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/projections/mongostore"
 	"github.com/meet5/backend/projections/views"
 )
@@ -102,7 +104,7 @@ func newOurWay(ctx context.Context, s *site) (way, error) {
 		return nil, err
 	}
 	db := s.database("views")
-	if err := mongostore.Create(ctx, db); err != nil {
+	if err := errors.Join(mongostore.Create(ctx, db), mongoledger.Create(ctx, db)); err != nil {
 		return nil, err
 	}
 	read := mongostore.Open(db)
@@ -122,10 +124,9 @@ func newOurWay(ctx context.Context, s *site) (way, error) {
 	s.onClose(func(context.Context) error { return subscriber.Close() })
 	feed := bus.NewFeed(publisher, bus.FeedOptions{Logger: s.Logger})
 	l := log.New(store, log.Options{Committed: feed.Offer})
-	var unreadable atomic.Int64
 	sub := subscription.New(subscription.Config{
-		Log: l, Group: "bench", Bus: subscriber, Checkpoints: read, Logger: s.Logger,
-		Handler: views.Handler(read, func(events.Recorded, error) { unreadable.Add(1) }),
+		Log: l, Group: "bench", Bus: subscriber, Ledger: mongoledger.Open(db), Logger: s.Logger,
+		Handler: views.Handler(read),
 	})
 	following, stop := context.WithCancel(context.WithoutCancel(ctx))
 	var running sync.WaitGroup
@@ -155,8 +156,8 @@ func newOurWay(ctx context.Context, s *site) (way, error) {
 			if err := sub.CatchUp(ctx); err != nil {
 				return 0, err
 			}
-			if unreadable.Load() > 0 {
-				return 0, fmt.Errorf("%d events could not be read", unreadable.Load())
+			if err := nothingParked(sub); err != nil {
+				return 0, err
 			}
 			return n, nil
 		})

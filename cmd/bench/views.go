@@ -103,17 +103,10 @@ func write(ctx context.Context, store log.Store, parted [partitions][]events.Eve
 }
 
 // foldInto follows a log into read models until they hold what is in it now, from
-// the log's start, or from where from says.
-func foldInto(ctx context.Context, into views.Store, from log.Reader, start subscription.Checkpoints) error {
-	unreadable := make(chan error, 1) // the first is enough
+// where the ledger says; from the log's start without one.
+func foldInto(ctx context.Context, into views.Store, from log.Reader, start subscription.Ledger) error {
 	sub := subscription.New(subscription.Config{
-		Log: from, Group: "bench", Checkpoints: start, MaxBatch: viewBatch,
-		Handler: views.Handler(into, func(_ events.Recorded, err error) {
-			select {
-			case unreadable <- err:
-			default:
-			}
-		}),
+		Log: from, Group: "bench", Ledger: start, MaxBatch: viewBatch, Handler: views.Handler(into),
 	})
 	ctx, cancel := context.WithCancel(ctx)
 	var running sync.WaitGroup
@@ -121,8 +114,18 @@ func foldInto(ctx context.Context, into views.Store, from log.Reader, start subs
 	err := sub.CatchUp(ctx)
 	cancel()
 	running.Wait()
-	close(unreadable)
-	return errors.Join(err, <-unreadable)
+	return errors.Join(err, nothingParked(sub))
+}
+
+// nothingParked is an error if a subscription could not handle something: its rate
+// would be of less than it should be.
+func nothingParked(sub *subscription.Subscription) error {
+	for _, st := range sub.Status() {
+		if st.Parked > 0 {
+			return fmt.Errorf("%v: %d events are parked", st.Place, st.Parked)
+		}
+	}
+	return nil
 }
 
 // newBareViews makes an empty collection with the indexes that visits have.

@@ -53,7 +53,7 @@ func realServices(t *testing.T) backend.Where {
 			t.Error(err)
 			return
 		}
-		for _, db := range []string{"log", "user", "projections", "fraud"} {
+		for _, db := range []string{"log", "user", "projections", "fraud", "activity"} {
 			if err := client.Database(w.Prefix + "_" + db).Drop(context.Background()); err != nil {
 				t.Error(err)
 			}

@@ -3,6 +3,7 @@ package history
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -29,18 +30,21 @@ const (
 
 // Fold folds the activity log from its beginning to its end into read models in
 // memory, and returns them with all users that it saw, actors and targets, in the
-// order of their IDs. An event that cannot be read is left out, as everywhere.
+// order of their IDs. An event that cannot be read is left out with what stands
+// behind it of its actor, as where it is parked.
 func Fold(ctx context.Context, activity log.Reader) (views.Store, []uuid.UUID, error) {
 	s := memstore.New()
 	seen := make(map[uuid.UUID]bool)
+	parked := make(map[uuid.UUID]uint64)
 	for p := range activity.Partitions() {
 		for c, err := range activity.Read(ctx, p, 0) {
 			if err != nil {
 				return nil, nil, fmt.Errorf("fold %s/%d: %w", activity.Name(), p, err)
 			}
-			b := views.Read(subscription.Batch{
-				Log: activity.Name(), Partition: p, Events: slices.AppendSeq(make([]events.Recorded, 0, c.Count), c.Events()),
-			}, func(events.Recorded, error) {})
+			b := readable(subscription.Batch{
+				Log: activity.Name(), Partition: p, First: c.First, Last: c.Last(),
+				Events: slices.AppendSeq(make([]events.Recorded, 0, c.Count), c.Events()),
+			}, parked)
 			for _, change := range b.Changes {
 				seen[change.Actor] = true
 				if change.Target != uuid.Nil {
@@ -58,6 +62,27 @@ func Fold(ctx context.Context, activity log.Reader) (views.Store, []uuid.UUID, e
 	}
 	slices.SortFunc(users, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
 	return s, users, nil
+}
+
+// readable reads a batch without what is parked: by actor, from which sequence on. It
+// parks what cannot be read.
+func readable(b subscription.Batch, parked map[uuid.UUID]uint64) views.Batch {
+	for {
+		b.Events = slices.DeleteFunc(b.Events, func(e events.Recorded) bool {
+			from, ok := parked[e.Stream]
+			return ok && e.Sequence >= from
+		})
+		read, err := views.Read(b)
+		poison, ok := errors.AsType[*subscription.PoisonError](err)
+		if !ok {
+			return read
+		}
+		for _, e := range b.Events {
+			if e.Sequence == poison.Sequence {
+				parked[e.Stream] = e.Sequence
+			}
+		}
+	}
 }
 
 // CompareViews compares every list, page by page to its end, and the stats of

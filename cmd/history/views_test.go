@@ -53,7 +53,7 @@ func activities(t testing.TB) *book {
 func apply(t *testing.T, b *book, leave func(events.Recorded) bool) views.Store {
 	t.Helper()
 	s := memstore.New()
-	handle := views.Handler(s, func(events.Recorded, error) {})
+	handle := views.Handler(s)
 	for p := range b.pages {
 		for c, err := range b.Read(t.Context(), p, 0) {
 			if err != nil {
@@ -65,7 +65,13 @@ func apply(t *testing.T, b *book, leave func(events.Recorded) bool) views.Store 
 					evs[i].Type = "nothing.of_the_kind.v1"
 				}
 			}
-			if err := handle(t.Context(), subscription.Batch{Log: b.name, Partition: p, Events: evs}); err != nil {
+			batch := subscription.Batch{Log: b.name, Partition: p, First: c.First, Last: c.Last(), Events: evs}
+			err := handle(t.Context(), batch)
+			if poison, ok := errors.AsType[*subscription.PoisonError](err); ok { // it is the actor's last one
+				batch.Events = slices.DeleteFunc(evs, func(e events.Recorded) bool { return e.Sequence == poison.Sequence })
+				err = handle(t.Context(), batch)
+			}
+			if err != nil {
 				t.Fatal(err)
 			}
 		}

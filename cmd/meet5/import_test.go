@@ -81,7 +81,7 @@ func realServices(t *testing.T) backend.Where {
 			return
 		}
 		t.Cleanup(func() { client.Disconnect(ctx) })
-		if err := errors.Join(dbs.Log.Drop(ctx), dbs.User.Drop(ctx), dbs.Projections.Drop(ctx), dbs.Fraud.Drop(ctx)); err != nil {
+		if err := errors.Join(dbs.Log.Drop(ctx), dbs.User.Drop(ctx), dbs.Projections.Drop(ctx), dbs.Fraud.Drop(ctx), dbs.Activity.Drop(ctx)); err != nil {
 			t.Errorf("drop the databases: %v", err)
 		}
 	})

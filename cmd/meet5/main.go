@@ -19,15 +19,17 @@ import (
 
 // commands is the command line.
 type commands struct {
-	Up       up            `cmd:"" help:"Run everything in one process."`
-	Import   importFile    `cmd:"" help:"Take activities in from a CSV file."`
-	Simulate simulate      `cmd:"" help:"Make up members, honest and not, and what they did."`
-	Replay   replayLog     `cmd:"" help:"Write a log's events out, in order."`
-	Backtest backtestRules `cmd:"" help:"Try fraud rules on all of history."`
-	Rules    rules         `cmd:"" help:"Work on fraud rules."`
-	Migrate  migrate       `cmd:"" help:"Bring MongoDB's collections and indexes up to date."`
-	Verify   verifyLogs    `cmd:"" help:"Check the log's promises on the data itself."`
-	Bench    benchmark     `cmd:"" help:"Measure the backend beside its limits."`
+	Up          up               `cmd:"" help:"Run everything in one process."`
+	Bench       benchmark        `cmd:"" help:"Measure the backend beside its limits."`
+	Import      importFile       `cmd:"" help:"Take activities in from a CSV file."`
+	Simulate    simulate         `cmd:"" help:"Make up members, honest and not, and what they did."`
+	Replay      replayLog        `cmd:"" help:"Write a log's events out, in order."`
+	Backtest    backtestRules    `cmd:"" help:"Try fraud rules on all of history."`
+	Rules       rules            `cmd:"" help:"Work on fraud rules."`
+	Parked      parked           `cmd:"" help:"Look after events that subscriptions have put aside."`
+	Projections projectionsTools `cmd:"" help:"Look after read models and what follows the logs."`
+	Migrate     migrate          `cmd:"" help:"Bring MongoDB's collections and indexes up to date."`
+	Verify      verifyLogs       `cmd:"" help:"Check the log's promises on the data itself."`
 
 	config.Logging
 }

@@ -135,6 +135,8 @@ func TestWrongUsageIsSaidOnStandardErrorWithExitCode2(t *testing.T) {
 		{"backtest " + meet5Rule + " --data " + nowhere, []string{nowhere, "no data"}},
 		{"rules test " + mistyped, []string{mistyped, "4:", "stare"}},
 		{"migrate up", []string{"--mongo"}},
+		{"projections rebuild everything --data " + data, []string{"views", "everything"}},
+		{"projections status --data " + nowhere, []string{nowhere, "no data"}},
 	} {
 		e := command(t, strings.Fields(c.args)...)
 		if e.code != usage || e.out != "" {
@@ -169,6 +171,11 @@ func TestEveryCommandAndFlagOfTheContractIsThere(t *testing.T) {
 		"migrate up":     "--mongo",
 		"migrate status": "--mongo",
 		"verify":         "--data --mongo --amqp",
+
+		"projections status":  "--all --json --data --mongo --amqp",
+		"projections rebuild": "<name> --json --data --mongo --amqp",
+		"projections switch":  "<version> --mongo --amqp",
+		"projections drop":    "<version> --mongo --amqp",
 	} {
 		e := must(t, append(strings.Fields(name), "--help")...)
 		if e.err != "" {
@@ -194,7 +201,7 @@ func TestADataFolderThatIsInUseIsSaidToBe(t *testing.T) {
 	}
 	csv := write(t, "visits.csv", "u,i,ts\na,b,1\n")
 	for _, args := range []string{
-		"import " + csv + " --actor u --target i --time ts", "simulate --until " + until, "replay activity", "verify", "backtest " + meet5Rule,
+		"import " + csv + " --actor u --target i --time ts", "simulate --until " + until, "replay activity", "verify", "projections status", "backtest " + meet5Rule,
 		"up --listen 127.0.0.1:0",
 	} {
 		e := command(t, append(strings.Fields(args), "--data", dir)...)
@@ -455,7 +462,7 @@ func TestMigratePlansRunsAndListsTheSteps(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		for _, db := range []string{"log", "user", "projections", "fraud"} {
+		for _, db := range []string{"log", "user", "projections", "fraud", "activity"} {
 			if err := client.Database(prefix + "_" + db).Drop(context.WithoutCancel(t.Context())); err != nil {
 				t.Errorf("drop: %v", err)
 			}

@@ -35,6 +35,14 @@ func (p progress) add(n int) {
 	}
 }
 
+// reach says that so many of so many are done. It may be called often, too.
+func (p progress) reach(done, total int) {
+	if p.bar != nil {
+		p.bar.ChangeMax(total)
+		_ = p.bar.Set(min(done, total))
+	}
+}
+
 // clear makes way for a line of text.
 func (p progress) clear() {
 	if p.bar != nil {

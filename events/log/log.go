@@ -161,9 +161,13 @@ func ReadStream(ctx context.Context, s Reader, stream uuid.UUID) ([]events.Recor
 	var out []events.Recorded
 	for _, c := range commits {
 		for e := range c.Events() {
-			if e.Stream == stream && e.Version > 0 {
-				out = append(out, e)
+			if e.Stream != stream || e.Version == 0 {
+				continue
 			}
+			if e, err = events.Upcast(e); err != nil {
+				return nil, err // one that cannot be read must not be taken for another type
+			}
+			out = append(out, e)
 		}
 	}
 	return out, nil

@@ -272,7 +272,7 @@ func TestAFailingBatchIsHandedOverAgainAndNamedInTheStatus(t *testing.T) {
 		if failures++; failures <= 3 {
 			return errors.New("the store is away")
 		}
-		if st := s.Status()[b.Partition]; failures == 4 && (st.Failures != 3 || st.LastFail != "handle a batch: the store is away") {
+		if st := s.Status()[b.Partition]; failures == 4 && (st.Failures != 3 || st.Failure != "handle a batch" || st.Detail != "the store is away") {
 			t.Errorf("status after three failures: %+v", st)
 		}
 		return nil
@@ -289,29 +289,9 @@ func TestAFailingBatchIsHandedOverAgainAndNamedInTheStatus(t *testing.T) {
 	}
 }
 
-// kept is a checkpoint store in memory.
-type kept struct {
-	mu sync.Mutex
-	at map[int]uint64
-}
-
-func (k *kept) Load(_ context.Context, _, _ string, p int) (uint64, error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.at[p], nil
-}
-
-func (k *kept) Save(_ context.Context, _, _ string, p int, n uint64) error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.at[p] = max(k.at[p], n)
-	return nil
-}
-
 func TestItGoesOnFromItsCheckpoint(t *testing.T) {
 	f, r := setUp(t), newRecorder(t)
-	points := &kept{at: map[int]uint64{}}
-	cfg := subscription.Config{Handler: r.handle, Checkpoints: points, Idle: time.Hour}
+	cfg := subscription.Config{Handler: r.handle, Ledger: subscription.NewMemory(), Idle: time.Hour}
 	f.append(50)
 	s, stop := f.run(cfg)
 	if err := s.CatchUp(t.Context()); err != nil {
@@ -330,15 +310,19 @@ func TestItGoesOnFromItsCheckpoint(t *testing.T) {
 
 func TestAStandbyFollowsTheCheckpointAndTakesOverWhenItStands(t *testing.T) {
 	f, r := setUp(t), newRecorder(t)
-	points := &kept{at: map[int]uint64{}}
+	ledger := subscription.NewMemory()
 	f.append(40)
 	heads := map[int]uint64{}
 	for p := range partitions {
 		heads[p], _ = f.log.Head(t.Context(), p)
-		points.at[p] = heads[p] // another instance has been here
+		// Another instance has been here.
+		at := subscription.Place{Group: "test", Log: f.log.Name(), Partition: p}
+		if err := ledger.Save(t.Context(), subscription.Checkpoint{Place: at, Sequence: heads[p]}); err != nil {
+			t.Fatal(err)
+		}
 		r.next[p] = heads[p]
 	}
-	f.run(subscription.Config{Handler: r.handle, Checkpoints: points, Idle: time.Millisecond})
+	f.run(subscription.Config{Handler: r.handle, Ledger: ledger, Idle: time.Millisecond})
 	f.append(10) // the other instance is gone
 	r.until(10)
 }

@@ -5,7 +5,8 @@
 //   - what it finds follows from the rules and the partition's events alone, not
 //     from the wall clock, from how the events come in batches, nor from which
 //     other rules run beside;
-//   - an event counts once: one whose sequence has been processed is skipped;
+//   - an event counts once, however often it comes. It may come after events of
+//     other actors that are behind it in the log, never after its own actor's;
 //   - time is the event's (events.RuleTime), to the microsecond. Within a key, an
 //     actor, it never runs backwards: an earlier time counts as the latest seen
 //     among all of the actor's visits, likes and withdrawn likes, and is counted
@@ -28,7 +29,7 @@
 //   - a window since account creation costs an old account nothing: its state is
 //     dropped when the window has passed, and none is made later.
 //
-// Per actor ever seen it keeps some 60 bytes, the latest time among them.
+// Per actor ever seen it keeps some 70 bytes, the latest time among them.
 // Withdrawing a like does not undo it for a rule: who liked, liked.
 package engine
 
@@ -58,6 +59,7 @@ type Engine struct {
 // key is what is kept of one actor.
 type key struct {
 	latest  int64   // time, in microseconds since 1970
+	last    uint64  // the sequence of the last event
 	tallies []tally // by rule; nil until a rule has something to keep
 	held    int     // tallies that are not nil
 }
@@ -141,7 +143,7 @@ func (g *Engine) Stats() Stats {
 	return s
 }
 
-// Last is the sequence of the last event processed.
+// Last is the highest sequence of the events processed.
 func (g *Engine) Last() uint64 { return g.last }
 
 // At is the rule time of the last event processed; false if it has none, being no
@@ -153,25 +155,30 @@ func (g *Engine) At() (at time.Time, ok bool) {
 	return time.UnixMicro(g.at).UTC(), true
 }
 
-// Process takes in the partition's next event and appends to hits what it brings
+// Process takes in an event, its actor's next, and appends to hits what it brings
 // about: at most one hit a rule, in the rules' order.
 func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
-	if e.Sequence <= g.last {
-		return hits
-	}
-	g.last, g.at = e.Sequence, earliest
-	g.stats.Events++
 	kind, ok := kindOf(e.Type)
 	if !ok {
+		if e.Sequence > g.last {
+			g.last, g.at = e.Sequence, earliest
+			g.stats.Events++
+		}
 		return hits
 	}
+	k := g.key(e.Stream)
+	if e.Sequence <= k.last {
+		return hits
+	}
+	k.last = e.Sequence
+	g.last, g.at = max(g.last, e.Sequence), earliest
+	g.stats.Events++
 	g.stats.Activities++
 	a, err := events.ParseActivity(e.Data)
 	if err != nil {
 		g.stats.Unreadable++
 		return hits
 	}
-	k := g.key(e.Stream)
 	at := events.RuleTime(*e, a).UnixMicro()
 	if at < k.latest {
 		g.stats.Backwards++

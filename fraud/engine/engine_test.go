@@ -115,14 +115,47 @@ func TestWhatTheEngineSkipsIsCounted(t *testing.T) {
 	late := feed(5, events.ProfileLiked, 2)
 	late.RecordedAt = start
 	for _, e := range []*events.Recorded{
-		feed(1, events.ProfileLiked, 1), broken, feed(3, events.ActorHidden, 1), feed(3, events.ProfileLiked, 1),
-		feed(4, "activity.poked.v1", 1), late,
+		feed(1, events.ProfileLiked, 1), broken, feed(3, events.ActorHidden, 1), feed(4, "activity.poked.v1", 1), late,
 	} {
-		g.Process(e, nil)
+		for range 2 { // the second time it changes nothing
+			g.Process(e, nil)
+		}
 	}
 	want := engine.Stats{Events: 5, Activities: 3, Unreadable: 1, Backwards: 1, Keys: 1}
 	if g.Stats() != want || g.Last() != 5 {
 		t.Errorf("%+v at %d, want %+v", g.Stats(), g.Last(), want)
+	}
+}
+
+func TestTheOrderAcrossActorsDoesNotMatter(t *testing.T) {
+	feedTo := func(actor byte, n int) *events.Recorded {
+		e := feed(n, events.ProfileLiked, n)
+		e.Stream = uuid.UUID{actor}
+		return e
+	}
+	r := pairs(2, time.Hour)
+	r.Aggregate, r.Reading = rule.Count, ""
+	run := func(list ...*events.Recorded) (hits []engine.Hit, stats engine.Stats) {
+		g := newEngine(t, r)
+		for _, e := range list {
+			hits = g.Process(e, hits)
+		}
+		return hits, g.Stats()
+	}
+	a1, b2, a3, b4 := feedTo(1, 1), feedTo(2, 2), feedTo(1, 3), feedTo(2, 4)
+	want, stats := run(a1, b2, a3, b4)
+	if len(want) != 2 {
+		t.Fatalf("%d hits, want 2", len(want))
+	}
+	slices.Reverse(want) // b hits first, when a's are late
+	got, late := run(b2, b4, b2, a1, b4, a3, a1, a3)
+	if !slices.EqualFunc(got, want, func(a, b engine.Hit) bool {
+		return a.User == b.User && a.Position == b.Position && a.At.Equal(b.At) && slices.Equal(a.Evidence, b.Evidence)
+	}) {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+	if late != stats {
+		t.Errorf("%+v, want %+v", late, stats)
 	}
 }
 

@@ -51,10 +51,14 @@ func batches(kept int) []subscription.Batch {
 	return out
 }
 
-func pairsOf(input []subscription.Batch) int {
+func pairsOf(b *testing.B, input []subscription.Batch) int {
 	pairs := make(map[[32]byte]bool)
 	for _, in := range input {
-		for _, c := range views.Read(in, nil).Changes {
+		read, err := views.Read(in)
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, c := range read.Changes {
 			pairs[[32]byte(append(c.Actor[:], c.Target[:]...))] = true
 		}
 	}
@@ -67,14 +71,14 @@ func BenchmarkRebuild(b *testing.B) {
 	for name, kept := range map[string]int{"2 targets an actor": 2, "100 targets an actor": 100} {
 		b.Run(name, func(b *testing.B) {
 			input := batches(kept)
-			pairs := pairsOf(input)
+			pairs := pairsOf(b, input)
 			var before, after runtime.MemStats
 			runtime.GC()
 			runtime.ReadMemStats(&before)
 			var s *memstore.Store
 			for b.Loop() {
 				s = memstore.New()
-				handle := views.Handler(s, nil)
+				handle := views.Handler(s)
 				for _, in := range input {
 					if err := handle(context.Background(), in); err != nil {
 						b.Fatal(err)
@@ -95,7 +99,7 @@ func BenchmarkRebuild(b *testing.B) {
 // BenchmarkVisitors reads a first page of a profile that thousands have visited.
 func BenchmarkVisitors(b *testing.B) {
 	s := memstore.New()
-	handle := views.Handler(s, nil)
+	handle := views.Handler(s)
 	for _, in := range batches(100) {
 		if err := handle(context.Background(), in); err != nil {
 			b.Fatal(err)

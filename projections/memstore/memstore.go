@@ -3,6 +3,8 @@
 //
 // It promises, beside what views.Store says:
 //   - a batch takes effect whole or, when it leaves a gap, not at all;
+//   - what was skipped or came late is remembered by its sequence, as long as it
+//     is outstanding, so that each change counts once whenever it comes;
 //   - a list is answered in one pass over the user's entries, of which it keeps no
 //     more than two pages, and the numbers in one pass, without copying either;
 //   - it is compact: a visitor's pair with a profile, or a liker's, takes about 75
@@ -23,7 +25,7 @@ import (
 // Store is a views.Store in memory.
 type Store struct {
 	mu      sync.RWMutex
-	applied map[int]uint64 // last sequence by partition
+	applied map[int]*applied // by partition
 
 	// A user, a visit and a like is known by its place in its slice. Place 0 is
 	// none, so that a zero link ends a list.
@@ -75,7 +77,7 @@ const withdrawn = -1 << 63
 // New makes an empty store.
 func New() *Store {
 	return &Store{
-		applied: make(map[int]uint64),
+		applied: make(map[int]*applied),
 		users:   make([]user, 1),
 		visits:  make([]visit, 1),
 		likes:   make([]like, 1),
@@ -90,18 +92,21 @@ func (s *Store) Apply(_ context.Context, b views.Batch) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	done := s.applied[b.Partition]
-	if b.First > done+1 {
-		return fmt.Errorf("apply %d to %d of partition %d: %d to %d are missing", b.First, b.Last, b.Partition, done+1, b.First-1)
+	if done == nil {
+		done = newApplied()
+		s.applied[b.Partition] = done
 	}
-	if b.Last <= done {
-		return nil
+	if !b.Late && b.First > done.upTo+1 {
+		return fmt.Errorf("apply %d to %d of partition %d: %d to %d are missing", b.First, b.Last, b.Partition, done.upTo+1, b.First-1)
 	}
 	for i := range b.Changes {
-		if c := &b.Changes[i]; c.Sequence > done {
+		if c := &b.Changes[i]; done.take(c.Sequence, b.Late) {
 			s.apply(c)
 		}
 	}
-	s.applied[b.Partition] = b.Last
+	if !b.Late {
+		done.passed(b)
+	}
 	return nil
 }
 

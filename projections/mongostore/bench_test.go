@@ -80,7 +80,7 @@ func BenchmarkLogToViews(b *testing.B) {
 				s := created(b, db)
 				b.StartTimer()
 				begin := time.Now()
-				workThrough(b, written, views.Handler(s, nil))
+				workThrough(b, written, views.Handler(s))
 				ours += time.Since(begin)
 				b.StopTimer()
 				bare += upsertBare(b, db, drawn)

@@ -33,10 +33,16 @@ var indexes = []index{
 	{visitsName, "visits", bson.D{{Key: "a", Value: 1}, {Key: "l", Value: -1}, {Key: "t", Value: -1}}},
 }
 
-// Create makes the collections and indexes. What is there already stays as it is,
-// so that Create may be repeated.
+// Create makes the first version's collections and indexes. What is there already
+// stays as it is, so that Create may be repeated.
 func Create(ctx context.Context, db *mongo.Database) error {
-	for _, name := range []string{visitsName, likesName, matchesName, hiddenName, checkpointsName} {
+	return CreateVersion(ctx, db, FirstVersion)
+}
+
+// CreateVersion does the same for a version.
+func CreateVersion(ctx context.Context, db *mongo.Database, version int) error {
+	for _, name := range []string{visitsName, likesName, matchesName, hiddenName} {
+		name = nameIn(version, name)
 		err := db.CreateCollection(ctx, name)
 		if e, ok := errors.AsType[mongo.ServerError](err); err != nil && (!ok || !e.HasErrorCode(namespaceExists)) {
 			return fmt.Errorf("create collection %s: %w", name, err)
@@ -44,11 +50,36 @@ func Create(ctx context.Context, db *mongo.Database) error {
 	}
 	for _, i := range indexes {
 		model := mongo.IndexModel{Keys: i.keys, Options: options.Index().SetName(i.name)}
-		if _, err := db.Collection(i.collection).Indexes().CreateOne(ctx, model); err != nil {
-			return fmt.Errorf("create index %s of %s: %w", i.name, i.collection, err)
+		name := nameIn(version, i.collection)
+		if _, err := db.Collection(name).Indexes().CreateOne(ctx, model); err != nil {
+			return fmt.Errorf("create index %s of %s: %w", i.name, name, err)
 		}
 	}
 	return nil
+}
+
+// DropVersion drops a version's collections. Those that are gone stay gone, so that
+// DropVersion may be repeated.
+func DropVersion(ctx context.Context, db *mongo.Database, version int) error {
+	for _, name := range []string{visitsName, likesName, matchesName, hiddenName} {
+		name = nameIn(version, name)
+		if err := db.Collection(name).Drop(ctx); err != nil {
+			return fmt.Errorf("drop collection %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Size is about how many documents the version has.
+func (s *Store) Size(ctx context.Context) (documents int64, err error) {
+	for _, coll := range []*mongo.Collection{s.visits, s.likes, s.matches, s.hidden} {
+		n, err := coll.EstimatedDocumentCount(ctx)
+		if err != nil {
+			return 0, fmt.Errorf("count %s: %w", coll.Name(), err)
+		}
+		documents += n
+	}
+	return documents, nil
 }
 
 // Check verifies that the indexes are there. The error is ErrNotReady if Create
@@ -64,8 +95,8 @@ func (s *Store) Check(ctx context.Context) error {
 			there[spec.Name] = true
 		}
 		for _, i := range indexes {
-			if i.collection == coll.Name() && !there[i.name] {
-				return fmt.Errorf("%s has no index %q: %w", i.collection, i.name, ErrNotReady)
+			if nameIn(s.version, i.collection) == coll.Name() && !there[i.name] {
+				return fmt.Errorf("%s has no index %q: %w", coll.Name(), i.name, ErrNotReady)
 			}
 		}
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
@@ -56,26 +58,57 @@ func TestCreateMayBeRepeatedAndCheckSaysWhatIsMissing(t *testing.T) {
 	}
 }
 
-func TestACheckpointNeverMovesBack(t *testing.T) {
-	s := created(t, database(t, nil))
-	load := func(want uint64) {
+func TestVersionsLieSideBySide(t *testing.T) {
+	db := database(t, nil)
+	first := created(t, db)
+	anna, bert := uuid.New(), uuid.New()
+	apply := func(s *mongostore.Store, times int) {
 		t.Helper()
-		got, err := s.Load(t.Context(), "projections", "activity", 3)
-		if err != nil || got != want {
-			t.Fatalf("loaded %d, %v, want %d", got, err, want)
+		b := views.Batch{First: 1, Last: uint64(times)} //nolint:gosec // a few
+		for n := range times {
+			b.Changes = append(b.Changes, views.Change{Kind: views.Visited, Actor: bert, Target: anna, At: time.Unix(int64(n), 0), Sequence: uint64(n + 1)}) //nolint:gosec // a few
 		}
-	}
-	load(0)
-	for _, sequence := range []uint64{5, 9, 7} {
-		if err := s.Save(t.Context(), "projections", "activity", 3, sequence); err != nil {
+		if err := s.Apply(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}
 	}
-	load(9)
-	if err := s.Save(t.Context(), "projections", "activity", 1, 4); err != nil {
+	visits := func(s *mongostore.Store) int64 {
+		t.Helper()
+		n, err := s.Stats(t.Context(), anna)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n.VisitsReceived
+	}
+	apply(first, 2)
+	second := mongostore.OpenVersion(db, 2)
+	if err := second.Check(t.Context()); !errors.Is(err, mongostore.ErrNotReady) || !strings.Contains(err.Error(), "_v2") {
+		t.Fatalf("check of a version that is not there: %v", err)
+	}
+	for range 2 {
+		if err := mongostore.CreateVersion(t.Context(), db, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := second.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	load(9)
+	apply(second, 3)
+	if a, b := visits(first), visits(second); a != 2 || b != 3 {
+		t.Fatalf("%d and %d visits, want 2 and 3", a, b)
+	}
+	for range 2 {
+		if err := mongostore.DropVersion(t.Context(), db, 2); err != nil {
+			t.Fatal(err)
+		}
+	}
+	names, err := db.ListCollectionNames(t.Context(), bson.D{{Key: "name", Value: bson.D{{Key: "$regex", Value: "_v2$"}}}})
+	if err != nil || len(names) != 0 {
+		t.Fatalf("left are %v, %v", names, err)
+	}
+	if n := visits(first); n != 2 {
+		t.Fatalf("%d visits in the first version, want 2", n)
+	}
 }
 
 func TestAServerThatIsGoneIsUnavailable(t *testing.T) {

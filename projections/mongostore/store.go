@@ -20,7 +20,9 @@
 //	matches      {_id: lower‖higher user, lo: {u: user, at, p, h, hp}, hi: {…},
 //	             at: since when, absent if they do not match, r: revision}
 //	hidden       {_id: actor, h: hidden now, p}
-//	checkpoints  {_id: group/log/partition, n: sequence}
+//
+// There may be several versions of them side by side, each of which is folded by
+// itself: the collections of version 2 are visits_v2, likes_v2 and so on.
 //
 // How each event takes effect once. A pair belongs to its actor, hence to one
 // partition, and p is the sequence of the pair's last event that is in the
@@ -41,9 +43,18 @@
 // of the like, and the one with the higher position wins, so that it does not
 // matter who copies when. After writing a match, the likes are read again, until
 // nothing is left to copy: an actor who was hidden meanwhile is seen.
+//
+// Late batches need nothing more, since no position is a batch's: p, hp and those
+// of a match's sides are only ever compared with positions of the same actor, and
+// an actor's events come in order even where others of the partition have gone
+// ahead. What is later than p has not been folded and what is not later has, and
+// the same goes for the registry, the marks and the copies in a match. Two who
+// work on one partition at once may be at different places of an actor's events;
+// whoever is behind has had its work done by the other.
 package mongostore
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -54,44 +65,48 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
-	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/projections/views"
 )
 
 // Names of the collections.
 const (
-	visitsName      = "visits"
-	likesName       = "likes"
-	matchesName     = "matches"
-	hiddenName      = "hidden"
-	checkpointsName = "checkpoints"
+	visitsName  = "visits"
+	likesName   = "likes"
+	matchesName = "matches"
+	hiddenName  = "hidden"
 )
 
-// Store is a views.Store in a database, and keeps the checkpoints of those who
-// feed it.
-type Store struct {
-	visits, likes, matches, hidden, checkpoints *mongo.Collection
+// FirstVersion is the version that Create makes.
+const FirstVersion = 1
+
+// nameIn is a collection's name in a version.
+func nameIn(version int, name string) string {
+	if version == FirstVersion {
+		return name
+	}
+	return fmt.Sprintf("%s_v%d", name, version)
 }
 
-var (
-	_ views.Store              = (*Store)(nil)
-	_ subscription.Checkpoints = (*Store)(nil)
-)
+// Store is a views.Store in a database: one version of the read models.
+type Store struct {
+	version                        int
+	visits, likes, matches, hidden *mongo.Collection
+}
 
-// Open returns the store in a database. It does no I/O: the collections must have
-// been made with Create, which Check verifies.
-func Open(db *mongo.Database) *Store {
+var _ views.Store = (*Store)(nil)
+
+// Open returns the first version in a database.
+func Open(db *mongo.Database) *Store { return OpenVersion(db, FirstVersion) }
+
+// OpenVersion returns a version in a database. It does no I/O: the collections
+// must have been made with CreateVersion, which Check verifies.
+func OpenVersion(db *mongo.Database, version int) *Store {
 	opts := options.Collection().
 		SetReadConcern(readconcern.Majority()).
 		SetReadPreference(readpref.Primary()).
 		SetWriteConcern(writeconcern.Majority())
-	return &Store{
-		visits:      db.Collection(visitsName, opts),
-		likes:       db.Collection(likesName, opts),
-		matches:     db.Collection(matchesName, opts),
-		hidden:      db.Collection(hiddenName, opts),
-		checkpoints: db.Collection(checkpointsName, opts),
-	}
+	in := func(name string) *mongo.Collection { return db.Collection(nameIn(version, name), opts) }
+	return &Store{version: version, visits: in(visitsName), likes: in(likesName), matches: in(matchesName), hidden: in(hiddenName)}
 }
 
 // userID is a user's ID as it is stored. Binary values of one length and subtype

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
 
@@ -11,6 +12,7 @@ import (
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/projections/memstore"
 	"github.com/meet5/backend/projections/views"
 )
@@ -29,8 +31,10 @@ const (
 // Property draws histories and delivers each as badly as a subscription may:
 // batches repeated and cut anew, calls that die in the middle, and in every
 // partition two workers at once, each of whom starts wherever all before is known
-// to be applied, and stands still at any exchange while others go on. In the end the store must say what a memory store says that was
-// told each event once, and what the rules say word by word.
+// to be applied, and stands still at any exchange while others go on. The events of
+// some actor are parked, and a third worker hands them over one by one, early or
+// late. In the end the store must say what a memory store says that was told each
+// event once, and what the rules say word by word.
 func Property(t *testing.T, s Subject) {
 	t.Helper()
 	rapid.Check(t, func(t *rapid.T) {
@@ -40,6 +44,7 @@ func Property(t *testing.T, s Subject) {
 		plans := make([]plan, len(h))
 		for p := range h {
 			plans[p] = scope.drawPlan(t, s.Before != nil)
+			plans[p].park(t, h[p])
 		}
 		schedule := newSchedule(rapid.Uint64().Draw(t, "schedule"))
 		limit := rapid.IntRange(1, 4).Draw(t, "limit")
@@ -118,8 +123,28 @@ func (s scope) drawHistory(t *rapid.T, users []uuid.UUID) history {
 	return h
 }
 
-// plan is what the two workers of a partition do.
-type plan [2][]step
+// plan is what the workers of a partition do.
+type plan struct {
+	inTurn [2][]step
+	// late says at which exchange each call of the one dies who hands over what is
+	// parked; 0 if it lives.
+	late []int
+	// parked are the places in the history of what the others leave out.
+	parked []int
+}
+
+// park has the events of one actor be parked, from one on, or none.
+func (p *plan) park(t *rapid.T, history []events.Recorded) {
+	if len(history) == 0 || !rapid.Bool().Draw(t, "parks") {
+		return
+	}
+	from := rapid.IntRange(0, len(history)-1).Draw(t, "parked from")
+	for i := from; i < len(history); i++ {
+		if history[i].Stream == history[from].Stream {
+			p.parked = append(p.parked, i)
+		}
+	}
+}
 
 // step is one batch of a worker.
 type step struct {
@@ -129,17 +154,24 @@ type step struct {
 }
 
 func (s scope) drawPlan(t *rapid.T, breaks bool) (p plan) {
-	for w := range p {
+	dies := func() int {
+		if breaks && rapid.IntRange(0, 3).Draw(t, "breaks") == 0 {
+			return rapid.IntRange(1, maxExchanges).Draw(t, "breaks at")
+		}
+		return 0
+	}
+	for w := range p.inTurn {
 		for range rapid.IntRange(0, maxSteps).Draw(t, "steps") {
 			st := step{
 				back:   rapid.IntRange(0, s.batch).Draw(t, "back"),
 				length: rapid.IntRange(1, s.batch).Draw(t, "length"),
 			}
-			if breaks && rapid.IntRange(0, 3).Draw(t, "breaks") == 0 {
-				st.breaksAt = rapid.IntRange(1, maxExchanges).Draw(t, "breaks at")
-			}
-			p[w] = append(p[w], st)
+			st.breaksAt = dies()
+			p.inTurn[w] = append(p.inTurn[w], st)
 		}
+	}
+	for range rapid.IntRange(0, maxSteps).Draw(t, "late") {
+		p.late = append(p.late, dies())
 	}
 	return p
 }
@@ -150,9 +182,19 @@ func deliver(ctx context.Context, store views.Store, s Subject, h history, plans
 	parts := make([]*partition, len(h))
 	var all sync.WaitGroup
 	for i := range h {
-		p := &partition{history: h, number: i, store: store, subject: s, schedule: turns}
+		p := &partition{history: h, number: i, store: store, subject: s, schedule: turns, behind: plans[i].parked}
 		parts[i] = p
-		for _, steps := range plans[i] {
+		if len(p.behind) > 0 {
+			w := turns.worker()
+			turns.begin()
+			all.Go(func() {
+				defer turns.end()
+				for _, breaksAt := range plans[i].late {
+					p.late(ctx, w, breaksAt)
+				}
+			})
+		}
+		for _, steps := range plans[i].inTurn {
 			w := turns.worker()
 			turns.begin() // before any starts, so that all do
 			all.Go(func() {
@@ -171,13 +213,15 @@ func deliver(ctx context.Context, store views.Store, s Subject, h history, plans
 	return errors.Join(errs...)
 }
 
-// partition is delivered by two workers.
+// partition is delivered by two workers, and what is parked by a third.
 type partition struct {
 	history  history
 	number   int
 	store    views.Store
 	subject  Subject
 	schedule *schedule
+	behind   []int // places of what is parked
+	handed   int   // so many of them are handed over; the third worker's
 
 	mu      sync.Mutex
 	applied int // so many events are known to be applied
@@ -194,7 +238,7 @@ func (p *partition) step(ctx context.Context, w *worker, s step) {
 		return
 	}
 	err := exchange(ctx, p.subject, p.schedule, w, s.breaksAt, func(ctx context.Context) error {
-		return p.history.apply(ctx, p.store, p.number, from, to)
+		return p.apply(ctx, from, to)
 	})
 	if err != nil {
 		return
@@ -204,20 +248,54 @@ func (p *partition) step(ctx context.Context, w *worker, s step) {
 	p.mu.Unlock()
 }
 
+// apply applies what is not parked.
+func (p *partition) apply(ctx context.Context, from, to int) error {
+	return p.history.without(ctx, p.store, p.number, from, to, func(e events.Recorded) bool {
+		return slices.Contains(p.behind, int(e.Sequence-1)) //nolint:gosec // a few
+	})
+}
+
+// late hands over what is parked next, unless something that its actor did before is
+// not known to be applied. If the call fails, it is still next.
+func (p *partition) late(ctx context.Context, w *worker, breaksAt int) {
+	p.mu.Lock()
+	begun := p.applied >= p.behind[0]
+	p.mu.Unlock()
+	if !begun || p.handed == len(p.behind) {
+		return
+	}
+	err := exchange(ctx, p.subject, p.schedule, w, breaksAt, func(ctx context.Context) error {
+		return p.history.late(ctx, p.store, p.number, p.behind[p.handed])
+	})
+	if err == nil {
+		p.handed++
+	}
+}
+
 // attempts is how often a batch may fail that nothing breaks: the server may end
 // one of two calls that wait for each other, of which one may be dying.
 const attempts = 10
 
 func (p *partition) finish(ctx context.Context) error {
 	n := len(p.history[p.number])
-	if p.applied == n {
-		return nil
+	if p.applied < n {
+		if err := repeat(func() error { return p.apply(ctx, p.applied, n) }); err != nil {
+			return fmt.Errorf("apply what is left of partition %d: %w", p.number, err)
+		}
 	}
-	var err error
+	for _, at := range p.behind[max(0, p.handed-1):] { // the last one once more
+		if err := repeat(func() error { return p.history.late(ctx, p.store, p.number, at) }); err != nil {
+			return fmt.Errorf("hand over what is parked of partition %d: %w", p.number, err)
+		}
+	}
+	return nil
+}
+
+func repeat(do func() error) (err error) {
 	for range attempts {
-		if err = p.history.apply(ctx, p.store, p.number, p.applied, n); err == nil {
+		if err = do(); err == nil {
 			return nil
 		}
 	}
-	return fmt.Errorf("apply what is left of partition %d, %d times: %w", p.number, attempts, err)
+	return fmt.Errorf("%d times: %w", attempts, err)
 }

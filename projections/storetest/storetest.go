@@ -7,6 +7,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"testing"
 	"time"
 
@@ -77,8 +78,27 @@ func (h history) add(partition int, kind views.Kind, actor, target uuid.UUID, at
 // apply hands the events from to to of a partition, counted from 0, to the store,
 // as a subscription would.
 func (h history) apply(ctx context.Context, s views.Store, partition, from, to int) error {
-	handler := views.Handler(s, func(events.Recorded, error) {})
-	return handler(ctx, subscription.Batch{Log: events.ActivityLog, Partition: partition, Events: h[partition][from:to]})
+	return h.without(ctx, s, partition, from, to, nil)
+}
+
+// without leaves out the events that are parked.
+func (h history) without(ctx context.Context, s views.Store, partition, from, to int, parked func(events.Recorded) bool) error {
+	b := subscription.Batch{
+		Log: events.ActivityLog, Partition: partition, Events: h[partition][from:to],
+		First: uint64(from + 1), Last: uint64(to), //nolint:gosec // a few
+	}
+	if parked != nil {
+		b.Events = slices.DeleteFunc(slices.Clone(b.Events), parked)
+	}
+	return views.Handler(s)(ctx, b)
+}
+
+// late hands one event over out of turn.
+func (h history) late(ctx context.Context, s views.Store, partition, at int) error {
+	e := h[partition][at]
+	return views.Handler(s)(ctx, subscription.Batch{
+		Log: events.ActivityLog, Partition: partition, First: e.Sequence, Last: e.Sequence, Events: []events.Recorded{e}, Late: true,
+	})
 }
 
 // picture is all that a store says of some users.
@@ -210,4 +230,18 @@ func anySlice[T any](items []T) []any {
 		out[i] = items[i]
 	}
 	return out
+}
+
+// Diff compares what two stores say of some users, list by list. It is empty if
+// that is the same.
+func Diff(ctx context.Context, want, got views.Store, users []uuid.UUID) (string, error) {
+	a, err := look(ctx, want, users, whole)
+	if err != nil {
+		return "", err
+	}
+	b, err := look(ctx, got, users, whole)
+	if err != nil {
+		return "", err
+	}
+	return cmp.Diff(a, b, emptyIsNil), nil
 }

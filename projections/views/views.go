@@ -91,10 +91,12 @@ type Stats struct {
 // mongostore are the two; storetest checks both.
 type Store interface {
 	// Apply folds a batch in. Everything before it in its partition must have
-	// been applied by a call that succeeded, be it of another process. A batch, or
+	// been applied by a call that succeeded, be it of another process, or have been
+	// skipped; what comes Late needs that only of what its actors did. A batch, or
 	// parts of it cut in other ways, may be applied again and by several callers
-	// at once: each event takes effect once. After an error some of it may have
-	// taken effect; applying it again mends that.
+	// at once: each event takes effect once, whether it comes in turn or late.
+	// After an error some of it may have taken effect; applying it again mends
+	// that.
 	Apply(ctx context.Context, b Batch) error
 
 	// Visitors are those who visited the user, Visits those whom the user visited.

@@ -14,7 +14,7 @@
 //  5. all of it holds for concurrent callers, on MongoDB in any number of
 //     processes.
 //
-// Here are also the checkpoints of the service's subscriptions. Restoring an old
+// Here is also the ledger of the service's subscriptions. Restoring an old
 // copy of the vault so restores the place from which erasures are worked through,
 // and the keys that it brought back are destroyed again.
 package vault
@@ -99,6 +99,6 @@ type Vault interface {
 	// Tidy drops sessions that have expired, and does what is left to do so that
 	// nothing erased can be read from the store's files, as far as an adapter can.
 	Tidy(ctx context.Context, now time.Time) error
-	// Checkpoints are those of the service's subscriptions.
-	Checkpoints() subscription.Checkpoints
+	// Ledger is that of the service's subscriptions.
+	Ledger() subscription.Ledger
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
@@ -36,9 +37,11 @@ func assemble(ctx context.Context, f flags, onListen func(net.Addr)) error {
 		return err
 	}
 	n.OnListen = onListen
+	ledger := mongoledger.Open(n.Database("activity"))
+	n.Await("the activity service's ledger", ledger.Check)
 	s, err := activity.New(activity.Config{}, activity.Deps{
 		Log: n.Log(events.ActivityLog, events.ActivityPartitions), Users: n.Reader(events.UserLog, events.UserPartitions),
-		Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
+		Ledger: ledger, Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return err

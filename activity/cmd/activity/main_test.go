@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -22,6 +23,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
 )
@@ -65,11 +67,12 @@ func newDeployment(t *testing.T) *deployment {
 		t.Fatal(err)
 	}
 	d.logs = client.Database(d.flags.Prefix + "_log")
+	own := client.Database(d.flags.Prefix + "_activity")
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 		defer cancel()
-		if err := d.logs.Drop(ctx); err != nil {
-			t.Errorf("drop the database: %v", err)
+		if err := errors.Join(d.logs.Drop(ctx), own.Drop(ctx)); err != nil {
+			t.Errorf("drop the databases: %v", err)
 		}
 		_ = client.Disconnect(ctx)
 		d.dropExchanges()
@@ -78,6 +81,9 @@ func newDeployment(t *testing.T) *deployment {
 		if err := mongolog.Create(ctx, d.logs, name, partitions); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if err := mongoledger.Create(ctx, own); err != nil {
+		t.Fatal(err)
 	}
 	d.users = log.New(mongolog.Open(d.logs, events.UserLog, events.UserPartitions), log.Options{})
 	t.Cleanup(d.users.Close)

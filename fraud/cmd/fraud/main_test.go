@@ -21,7 +21,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
-	"github.com/meet5/backend/fraud/side/mongoside"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
 )
@@ -80,7 +80,7 @@ func newDeployment(t *testing.T) *deployment {
 			t.Fatal(err)
 		}
 	}
-	if err := mongoside.Create(ctx, side); err != nil {
+	if err := mongoledger.Create(ctx, side); err != nil {
 		t.Fatal(err)
 	}
 	d.activity = log.New(mongolog.Open(logs, events.ActivityLog, events.ActivityPartitions), log.Options{})

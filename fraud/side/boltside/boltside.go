@@ -1,5 +1,5 @@
-// Package boltside keeps the fraud service's side data, labels and checkpoints,
-// in one bbolt file: the embedded store. One process holds the file at a time.
+// Package boltside keeps the fraud service's side data, labels and its ledger, in
+// one bbolt file: the embedded store. One process holds the file at a time.
 package boltside
 
 import (
@@ -16,6 +16,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/events/subscription/boltledger"
 	"github.com/meet5/backend/fraud/labels"
 )
 
@@ -29,18 +30,16 @@ const (
 	chunk = 1000
 )
 
-var (
-	labelBucket      = []byte("labels")
-	checkpointBucket = []byte("checkpoints")
-)
+// labelBucket is the labels' bucket. Those of the ledger are beside it.
+var labelBucket = []byte("labels")
 
 // DB is an open file.
-type DB struct{ bolt *bolt.DB }
+type DB struct {
+	bolt   *bolt.DB
+	ledger *boltledger.Ledger
+}
 
-var (
-	_ labels.Store             = (*DB)(nil)
-	_ subscription.Checkpoints = (*DB)(nil)
-)
+var _ labels.Store = (*DB)(nil)
 
 // Open opens or makes the file. It fails with ErrInUse if another process holds
 // it for longer than a second.
@@ -49,20 +48,25 @@ func Open(path string) (*DB, error) {
 	if errors.Is(err, bolterrors.ErrTimeout) {
 		return nil, fmt.Errorf("open %s: %w", path, ErrInUse)
 	}
-	if err == nil {
-		err = db.Update(func(tx *bolt.Tx) error {
-			_, err := tx.CreateBucketIfNotExists(labelBucket)
-			if err == nil {
-				_, err = tx.CreateBucketIfNotExists(checkpointBucket)
-			}
-			return err
-		})
-	}
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", path, err)
 	}
-	return &DB{bolt: db}, nil
+	d := &DB{bolt: db}
+	err = db.Update(func(tx *bolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(labelBucket)
+		return err
+	})
+	if err == nil {
+		d.ledger, err = boltledger.New(db)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
+	}
+	return d, nil
 }
+
+// Ledger is what the fraud service has to remember of the logs that it follows.
+func (d *DB) Ledger() subscription.Ledger { return d.ledger }
 
 // Close waits for open transactions and closes the file.
 func (d *DB) Close() error { return d.bolt.Close() }
@@ -162,40 +166,4 @@ func (d *DB) chunk(after []byte) (list []labels.Label, err error) {
 		return nil
 	})
 	return list, err
-}
-
-func checkpointKey(group, log string, partition int) []byte {
-	return fmt.Appendf(nil, "%s/%s/%d", group, log, partition)
-}
-
-// Load implements subscription.Checkpoints.
-func (d *DB) Load(_ context.Context, group, log string, partition int) (sequence uint64, err error) {
-	err = d.bolt.View(func(tx *bolt.Tx) error {
-		if v := tx.Bucket(checkpointBucket).Get(checkpointKey(group, log, partition)); len(v) == 8 {
-			sequence = binary.BigEndian.Uint64(v)
-		}
-		return nil
-	})
-	if err != nil {
-		return 0, fmt.Errorf("load checkpoint %s of %s/%d: %w", group, log, partition, err)
-	}
-	return sequence, nil
-}
-
-// Save implements subscription.Checkpoints.
-func (d *DB) Save(ctx context.Context, group, log string, partition int, sequence uint64) error {
-	err := ctx.Err()
-	if err == nil {
-		err = d.bolt.Update(func(tx *bolt.Tx) error {
-			b, key := tx.Bucket(checkpointBucket), checkpointKey(group, log, partition)
-			if v := b.Get(key); len(v) == 8 && binary.BigEndian.Uint64(v) >= sequence {
-				return nil
-			}
-			return b.Put(key, binary.BigEndian.AppendUint64(nil, sequence))
-		})
-	}
-	if err != nil {
-		return fmt.Errorf("save checkpoint %s of %s/%d: %w", group, log, partition, err)
-	}
-	return nil
 }

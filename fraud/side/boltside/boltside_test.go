@@ -4,13 +4,18 @@ import (
 	"errors"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/google/uuid"
+
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/labels"
 	"github.com/meet5/backend/fraud/side/boltside"
 	"github.com/meet5/backend/fraud/side/sidetest"
 )
 
 func TestStoreKeepsItsPromises(t *testing.T) {
-	sidetest.Run(t, func(t *testing.T) sidetest.Store {
+	sidetest.Run(t, func(t *testing.T) labels.Store {
 		return open(t, filepath.Join(t.TempDir(), "fraud.db"))
 	})
 }
@@ -28,7 +33,12 @@ func open(t *testing.T, path string) *boltside.DB {
 func TestItIsThereAfterARestart(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "fraud.db")
 	db := open(t, path)
-	if err := db.Save(t.Context(), "g", "l", 3, 42); err != nil {
+	at := subscription.Place{Group: "g", Log: "l", Partition: 3}
+	l := labels.Label{User: uuid.New(), At: time.Unix(1, 0).UTC(), Label: "1", Source: "a"}
+	if err := errors.Join(
+		db.Put(t.Context(), []labels.Label{l}),
+		db.Ledger().Save(t.Context(), subscription.Checkpoint{Place: at, Sequence: 42}),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := boltside.Open(path); !errors.Is(err, boltside.ErrInUse) {
@@ -37,7 +47,13 @@ func TestItIsThereAfterARestart(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := open(t, path).Load(t.Context(), "g", "l", 3); n != 42 || err != nil {
-		t.Errorf("%d, %v", n, err)
+	db = open(t, path)
+	if c, err := db.Ledger().Load(t.Context(), at); c.Sequence != 42 || err != nil {
+		t.Errorf("%d, %v", c.Sequence, err)
+	}
+	for there, err := range db.All(t.Context()) {
+		if there != l || err != nil {
+			t.Errorf("%+v, %v", there, err)
+		}
 	}
 }

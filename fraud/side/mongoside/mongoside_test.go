@@ -10,6 +10,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/meet5/backend/fraud/labels"
 	"github.com/meet5/backend/fraud/side/mongoside"
 	"github.com/meet5/backend/fraud/side/sidetest"
 )
@@ -18,7 +19,7 @@ import (
 const cleanupTimeout = 30 * time.Second
 
 func TestStoreKeepsItsPromises(t *testing.T) {
-	sidetest.Run(t, func(t *testing.T) sidetest.Store {
+	sidetest.Run(t, func(t *testing.T) labels.Store {
 		db := database(t)
 		for range 2 { // Create may be repeated
 			if err := mongoside.Create(t.Context(), db); err != nil {

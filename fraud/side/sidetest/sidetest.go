@@ -4,7 +4,6 @@ package sidetest
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -14,22 +13,15 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
-	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/fraud/labels"
 )
 
-// Store is what an adapter offers.
-type Store interface {
-	labels.Store
-	subscription.Checkpoints
-}
-
 // Run checks a store. Each call of open returns a new, empty one.
-func Run(t *testing.T, open func(t *testing.T) Store) {
+func Run(t *testing.T, open func(t *testing.T) labels.Store) {
 	t.Helper()
 	for _, c := range []struct {
 		name string
-		run  func(*testing.T, Store)
+		run  func(*testing.T, labels.Store)
 	}{
 		{"labels come back whole and sorted", sorted},
 		{"the same label is there once", once},
@@ -37,9 +29,6 @@ func Run(t *testing.T, open func(t *testing.T) Store) {
 		{"more labels than a page come back", many},
 		{"a listing may be left early", leftEarly},
 		{"malformed labels are refused and nothing is written", refused},
-		{"a checkpoint starts at zero and is kept by group, log and partition", kept},
-		{"a checkpoint never moves back", forward},
-		{"of checkpoints saved at once the furthest stays", forwardAtOnce},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, open(t)) })
 	}
@@ -49,14 +38,14 @@ var start = time.Date(2026, 1, 2, 3, 4, 5, 678_901_000, time.UTC)
 
 func user(n int) uuid.UUID { return uuid.UUID{byte(n), byte(n >> 8), 1} }
 
-func put(t *testing.T, s Store, list ...labels.Label) {
+func put(t *testing.T, s labels.Store, list ...labels.Label) {
 	t.Helper()
 	if err := s.Put(t.Context(), list); err != nil {
 		t.Fatal(err)
 	}
 }
 
-func all(t *testing.T, s Store) (out []labels.Label) {
+func all(t *testing.T, s labels.Store) (out []labels.Label) {
 	t.Helper()
 	for l, err := range s.All(t.Context()) {
 		if err != nil {
@@ -67,14 +56,14 @@ func all(t *testing.T, s Store) (out []labels.Label) {
 	return out
 }
 
-func expect(t *testing.T, s Store, want ...labels.Label) {
+func expect(t *testing.T, s labels.Store, want ...labels.Label) {
 	t.Helper()
 	if diff := cmp.Diff(want, all(t, s)); diff != "" {
 		t.Fatalf("labels (-want +got):\n%s", diff)
 	}
 }
 
-func sorted(t *testing.T, s Store) {
+func sorted(t *testing.T, s labels.Store) {
 	expect(t, s)
 	list := []labels.Label{
 		{User: user(1), At: time.Date(1960, 1, 1, 0, 0, 0, 1000, time.UTC), Label: "before 1970", Source: "old.csv"},
@@ -90,7 +79,7 @@ func sorted(t *testing.T, s Store) {
 	expect(t, s, list...)
 }
 
-func once(t *testing.T, s Store) {
+func once(t *testing.T, s labels.Store) {
 	l := labels.Label{User: user(1), At: start, Label: "1", Source: "a"}
 	other := l
 	other.Label = "2"
@@ -100,7 +89,7 @@ func once(t *testing.T, s Store) {
 	expect(t, s, l, other)
 }
 
-func onceAtOnce(t *testing.T, s Store) {
+func onceAtOnce(t *testing.T, s labels.Store) {
 	var list []labels.Label
 	for i := range 50 {
 		list = append(list, labels.Label{User: user(i), At: start, Label: "1", Source: "a"})
@@ -119,7 +108,7 @@ func onceAtOnce(t *testing.T, s Store) {
 	expect(t, s, list...)
 }
 
-func many(t *testing.T, s Store) {
+func many(t *testing.T, s labels.Store) {
 	var list []labels.Label
 	for i := range 2500 {
 		list = append(list, labels.Label{User: user(i%7 + 1), At: start.Add(time.Duration(i) * time.Second), Label: "1", Source: "a"})
@@ -134,7 +123,7 @@ func many(t *testing.T, s Store) {
 	expect(t, s, list...)
 }
 
-func leftEarly(t *testing.T, s Store) {
+func leftEarly(t *testing.T, s labels.Store) {
 	put(t, s, labels.Label{User: user(1), At: start, Label: "1"}, labels.Label{User: user(2), At: start, Label: "1"})
 	for l, err := range s.All(t.Context()) {
 		if err != nil || l.User != user(1) {
@@ -153,7 +142,7 @@ func leftEarly(t *testing.T, s Store) {
 	}
 }
 
-func refused(t *testing.T, s Store) {
+func refused(t *testing.T, s labels.Store) {
 	good := labels.Label{User: user(1), At: start, Label: "1", Source: "a"}
 	for name, change := range map[string]func(*labels.Label){
 		"no user":      func(l *labels.Label) { l.User = uuid.Nil },
@@ -177,69 +166,4 @@ func refused(t *testing.T, s Store) {
 		t.Error("too many labels: accepted")
 	}
 	expect(t, s)
-}
-
-func load(t *testing.T, s Store, group, log string, partition int) uint64 {
-	t.Helper()
-	n, err := s.Load(t.Context(), group, log, partition)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return n
-}
-
-func save(t *testing.T, s Store, group, log string, partition int, sequence uint64) {
-	t.Helper()
-	if err := s.Save(t.Context(), group, log, partition, sequence); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func kept(t *testing.T, s Store) {
-	type place struct {
-		group, log string
-		partition  int
-	}
-	places := []place{{"raised", "activity", 1}, {"raised", "activity", 11}, {"raised", "fraud", 1}, {"other", "activity", 1}}
-	for i, p := range places {
-		if n := load(t, s, p.group, p.log, p.partition); n != 0 {
-			t.Errorf("%v starts at %d", p, n)
-		}
-		save(t, s, p.group, p.log, p.partition, uint64(100+i)) //nolint:gosec // small
-	}
-	for i, p := range places {
-		if n := load(t, s, p.group, p.log, p.partition); n != uint64(100+i) { //nolint:gosec // small
-			t.Errorf("%v is %d", p, n)
-		}
-	}
-}
-
-func forward(t *testing.T, s Store) {
-	for _, step := range [][2]uint64{{5, 5}, {3, 5}, {5, 5}, {9, 9}, {8, 9}} {
-		save(t, s, "g", "l", 0, step[0])
-		if n := load(t, s, "g", "l", 0); n != step[1] {
-			t.Fatalf("after saving %d it is %d, want %d", step[0], n, step[1])
-		}
-	}
-}
-
-func forwardAtOnce(t *testing.T, s Store) {
-	var wg sync.WaitGroup
-	errs := make([]error, 16)
-	for i := range errs {
-		wg.Go(func() {
-			if err := s.Save(context.Background(), "g", "l", 0, uint64(i+1)); err != nil { //nolint:gosec // small
-				errs[i] = fmt.Errorf("save %d: %w", i+1, err)
-			}
-		})
-	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			t.Error(err)
-		}
-	}
-	if n := load(t, s, "g", "l", 0); n != 16 {
-		t.Fatalf("it is %d, want 16", n)
-	}
 }

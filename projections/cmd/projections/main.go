@@ -7,8 +7,9 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/projections"
-	"github.com/meet5/backend/projections/mongostore"
+	"github.com/meet5/backend/projections/versions"
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
@@ -30,15 +31,16 @@ func realMain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	store := mongostore.Open(n.Database("projections"))
-	n.Await("the database of read models", store.Check)
+	db := n.Database("projections")
+	read := versions.Open(db, mongoledger.Open(db), versions.Options{Logger: n.Logger})
+	n.Await("the database of read models", read.Check)
 	activities := n.Reader(events.ActivityLog, events.ActivityPartitions)
 	s, err := projections.New(projections.Config{}, projections.Deps{
 		Activity: activities,
 		Logs: []log.Reader{
 			activities, n.Reader(events.FraudLog, events.FraudPartitions), n.Reader(events.UserLog, events.UserPartitions),
 		},
-		Store: store, Checkpoints: store, Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
+		Versions: read, Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return err

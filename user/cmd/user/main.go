@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
@@ -30,9 +31,11 @@ func realMain(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	db := n.Database("user")
+	n.Await("the user service's ledger", mongoledger.Open(db).Check)
 	s, err := user.New(user.Config{AdminEmail: f.AdminEmail, AdminPassword: f.AdminPassword}, user.Deps{
 		Log: n.Log(events.UserLog, events.UserPartitions), Fraud: n.Reader(events.FraudLog, events.FraudPartitions),
-		Vault: mongovault.Open(n.Database("user")), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
+		Vault: mongovault.Open(db), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return &run.UsageError{Err: err}

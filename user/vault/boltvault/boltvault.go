@@ -18,6 +18,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
 
+	"github.com/meet5/backend/events/subscription/boltledger"
 	"github.com/meet5/backend/user/vault"
 )
 
@@ -28,20 +29,21 @@ var ErrInUse = errors.New("the vault's file is in use by another process")
 const lockTimeout = time.Second
 
 // Names of the buckets. What is in each is told beside the code that writes it.
+// Those of the ledger are beside them.
 const (
-	keptBucket        = "kept"
-	usersBucket       = "users"
-	sessionsBucket    = "sessions"
-	byUserBucket      = "sessions_by_user"
-	checkpointsBucket = "checkpoints"
-	marksBucket       = "marks"
+	keptBucket     = "kept"
+	usersBucket    = "users"
+	sessionsBucket = "sessions"
+	byUserBucket   = "sessions_by_user"
+	marksBucket    = "marks"
 )
 
 // Vault is an open file. It implements vault.Vault.
 type Vault struct {
-	path string
-	mu   sync.RWMutex // held to write while the file is replaced
-	bolt *bolt.DB
+	path   string
+	mu     sync.RWMutex // held to write while the file is replaced
+	bolt   *bolt.DB
+	ledger *boltledger.Ledger
 }
 
 var _ vault.Vault = (*Vault)(nil)
@@ -53,20 +55,22 @@ func Open(path string) (*Vault, error) {
 	if err != nil {
 		return nil, err
 	}
+	v := &Vault{path: path, bolt: db}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{
-			byUserBucket, checkpointsBucket, keptBucket, marksBucket, sessionsBucket, usersBucket,
-		} {
+		for _, name := range []string{byUserBucket, keptBucket, marksBucket, sessionsBucket, usersBucket} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}
 		}
 		return nil
 	})
+	if err == nil {
+		v.ledger, err = boltledger.New(file{v})
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open %s: %w", path, err), db.Close())
 	}
-	return &Vault{path: path, bolt: db}, nil
+	return v, nil
 }
 
 func open(path string) (*bolt.DB, error) {
@@ -96,17 +100,24 @@ func (v *Vault) view(ctx context.Context, what string, do func(tx *bolt.Tx) erro
 	return v.transact(ctx, what, do, (*bolt.DB).View)
 }
 
-func (v *Vault) transact(ctx context.Context, what string, do func(tx *bolt.Tx) error, run func(*bolt.DB, func(*bolt.Tx) error) error) error {
+// method is an Update or View of whichever file is the vault's.
+type method func(db *bolt.DB, do func(tx *bolt.Tx) error) error
+
+func (v *Vault) transact(ctx context.Context, what string, do func(tx *bolt.Tx) error, m method) error {
 	err := ctx.Err()
 	if err == nil {
-		v.mu.RLock()
-		err = run(v.bolt, do)
-		v.mu.RUnlock()
+		err = v.run(m, do)
 	}
 	if err != nil {
 		return fmt.Errorf("vault: %s: %w", what, err)
 	}
 	return nil
+}
+
+func (v *Vault) run(m method, do func(tx *bolt.Tx) error) error {
+	v.mu.RLock()
+	defer v.mu.RUnlock()
+	return m(v.bolt, do)
 }
 
 func bucket(tx *bolt.Tx, name string) *bolt.Bucket { return tx.Bucket([]byte(name)) }

@@ -2,6 +2,7 @@ package boltvault_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -10,6 +11,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/events/subscription/ledgertest"
 	"github.com/meet5/backend/user/vault"
 	"github.com/meet5/backend/user/vault/boltvault"
 	"github.com/meet5/backend/user/vault/vaulttest"
@@ -17,6 +20,41 @@ import (
 
 func TestVaultKeepsItsPromises(t *testing.T) {
 	vaulttest.Run(t, func(t *testing.T) vault.Vault { return open(t, filepath.Join(t.TempDir(), "user.db")) })
+}
+
+func TestItsLedgerKeepsThePromisesOfLedgers(t *testing.T) {
+	ledgertest.Run(t, func(t *testing.T) subscription.Ledger {
+		return open(t, filepath.Join(t.TempDir(), "user.db")).Ledger()
+	})
+}
+
+func TestItsLedgerWorksWhileTheFileIsReplaced(t *testing.T) {
+	v := open(t, filepath.Join(t.TempDir(), "user.db"))
+	at := subscription.Place{Group: "g", Log: "l"}
+	const last = 100
+	saved := make(chan error, 1)
+	go func() {
+		for n := range uint64(last) {
+			if err := v.Ledger().Save(context.Background(), subscription.Checkpoint{Place: at, Sequence: n + 1}); err != nil {
+				saved <- err
+				return
+			}
+		}
+		saved <- nil
+	}()
+	for {
+		if err := errors.Join(v.Erase(t.Context(), uuid.New()), v.Tidy(t.Context(), time.Now())); err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case err := <-saved:
+			if c, loadErr := v.Ledger().Load(t.Context(), at); err != nil || loadErr != nil || c.Sequence != last {
+				t.Errorf("%d, %v, %v, want %d", c.Sequence, err, loadErr, last)
+			}
+			return
+		default:
+		}
+	}
 }
 
 func open(t *testing.T, path string) *boltvault.Vault {

@@ -6,7 +6,8 @@
 //     reads go to the primary and see what a majority has;
 //   - it needs neither transactions nor change streams: whatever must be atomic
 //     is one document;
-//   - every fault of the driver is a vault.ErrUnavailable.
+//   - every fault of the driver is a vault.ErrUnavailable, but for those of the
+//     ledger, which asks for no more than to be tried again.
 //
 // What the server keeps of deleted documents in its journal and its backups is
 // out of reach here: bound how long those are kept, and encrypt the disks.
@@ -27,21 +28,23 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/readpref"
 	"go.mongodb.org/mongo-driver/v2/mongo/writeconcern"
 
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/user/vault"
 )
 
 // Names of the collections. What is in each is told beside the code that writes
-// it.
+// it. Those of the ledger are beside them.
 const (
-	keptCollection        = "kept"
-	usersCollection       = "users"
-	sessionsCollection    = "sessions"
-	checkpointsCollection = "checkpoints"
+	keptCollection     = "kept"
+	usersCollection    = "users"
+	sessionsCollection = "sessions"
 )
 
 // Vault is a database. It implements vault.Vault.
 type Vault struct {
-	kept, users, sessions, checkpoints *mongo.Collection
+	kept, users, sessions *mongo.Collection
+	ledger                *mongoledger.Ledger
 }
 
 var _ vault.Vault = (*Vault)(nil)
@@ -55,18 +58,21 @@ func Open(db *mongo.Database) *Vault {
 		SetReadPreference(readpref.Primary()).
 		SetWriteConcern(&writeconcern.WriteConcern{W: writeconcern.WCMajority, Journal: &journal})
 	return &Vault{
-		kept:        db.Collection(keptCollection, opts),
-		users:       db.Collection(usersCollection, opts),
-		sessions:    db.Collection(sessionsCollection, opts),
-		checkpoints: db.Collection(checkpointsCollection, opts),
+		kept:     db.Collection(keptCollection, opts),
+		users:    db.Collection(usersCollection, opts),
+		sessions: db.Collection(sessionsCollection, opts),
+		ledger:   mongoledger.Open(db),
 	}
 }
+
+// Ledger implements vault.Vault.
+func (v *Vault) Ledger() subscription.Ledger { return v.ledger }
 
 // Create makes the vault's collections and indexes. What is there already stays
 // as it is, so that Create may be repeated.
 func Create(ctx context.Context, db *mongo.Database) error {
 	const namespaceExists = 48 // the server's code for a collection that is there
-	for _, name := range []string{checkpointsCollection, keptCollection, sessionsCollection, usersCollection} {
+	for _, name := range []string{keptCollection, sessionsCollection, usersCollection} {
 		err := db.CreateCollection(ctx, name)
 		if e, ok := errors.AsType[mongo.ServerError](err); err != nil && (!ok || !e.HasErrorCode(namespaceExists)) {
 			return fmt.Errorf("create collection %s of the vault: %w", name, err)
@@ -78,6 +84,9 @@ func Create(ctx context.Context, db *mongo.Database) error {
 	})
 	if err != nil {
 		return fmt.Errorf("create the indexes of the vault's sessions: %w", err)
+	}
+	if err := mongoledger.Create(ctx, db); err != nil {
+		return fmt.Errorf("create the vault's ledger: %w", err)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/user/vault"
 )
 
@@ -39,7 +40,7 @@ func Run(t *testing.T, open func(t *testing.T) vault.Vault) {
 		{"ending a session may be repeated", endsSessions},
 		{"one session too many ends the oldest", boundsSessions},
 		{"tidying drops what has expired and keeps the rest", tidies},
-		{"checkpoints never move back", checkpoints},
+		{"the ledger remembers", ledger},
 	} {
 		t.Run(c.name, func(t *testing.T) { c.check(t, open(t)) })
 	}
@@ -258,7 +259,9 @@ func tidies(t *testing.T, v vault.Vault) {
 	old.ExpiresAt = now
 	noError(t, v.StartSession(t.Context(), old))
 	noError(t, v.StartSession(t.Context(), good))
-	noError(t, v.Checkpoints().Save(t.Context(), "group", "log", 0, 7))
+	at := subscription.Place{Group: "group", Log: "log"}
+	noError(t, v.Ledger().Save(t.Context(), subscription.Checkpoint{Place: at, Sequence: 7}))
+	noError(t, v.Ledger().Park(t.Context(), subscription.Parked{Place: at, Sequence: 3}))
 	for range 2 {
 		noError(t, v.Tidy(t.Context(), now))
 	}
@@ -269,22 +272,20 @@ func tidies(t *testing.T, v vault.Vault) {
 	noError(t, exchange(t, v, good, 2, 3))
 	equal(t, "keys", must(v.Keys(t.Context(), user, erased))(t), map[uuid.UUID]vault.Key{user: key(1)})
 	equal(t, "what is kept", must(v.Keep(t.Context(), "secret", []byte("other")))(t), kept)
-	equal(t, "checkpoint", must(v.Checkpoints().Load(t.Context(), "group", "log", 0))(t), 7)
+	equal(t, "checkpoint", must(v.Ledger().Load(t.Context(), at))(t).Sequence, 7)
+	equal(t, "parked events", len(must(v.Ledger().Parked(t.Context(), at))(t)), 1)
 }
 
-func checkpoints(t *testing.T, v vault.Vault) {
-	c := v.Checkpoints()
-	equal(t, "the first checkpoint", must(c.Load(t.Context(), "group", "log", 0))(t), 0)
+// ledgertest has the promises of ledgers; this is that the vault has one.
+func ledger(t *testing.T, v vault.Vault) {
+	at := subscription.Place{Group: "group", Log: "log", Partition: 1}
+	equal(t, "the first checkpoint", must(v.Ledger().Load(t.Context(), at))(t), subscription.Checkpoint{Place: at})
 	for _, sequence := range []uint64{5, 9, 3} {
-		noError(t, c.Save(t.Context(), "group", "log", 0, sequence))
+		noError(t, v.Ledger().Save(t.Context(), subscription.Checkpoint{Place: at, Sequence: sequence}))
 	}
-	noError(t, c.Save(t.Context(), "group", "log", 1, 4))
-	got := []uint64{
-		must(c.Load(t.Context(), "group", "log", 0))(t),
-		must(c.Load(t.Context(), "group", "log", 1))(t),
-		must(c.Load(t.Context(), "other", "log", 0))(t),
-	}
-	equal(t, "checkpoints", got, []uint64{9, 4, 0})
+	equal(t, "the checkpoint", must(v.Ledger().Load(t.Context(), at))(t).Sequence, 9)
+	noError(t, v.Ledger().Park(t.Context(), subscription.Parked{Place: at, Sequence: 4, Reason: "why"}))
+	equal(t, "the reason", must(v.Ledger().Parked(t.Context(), at))(t)[0].Reason, "why")
 }
 
 func key(b byte) (k vault.Key) {
