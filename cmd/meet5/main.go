@@ -21,6 +21,7 @@ import (
 type commands struct {
 	Up          up               `cmd:"" help:"Run everything in one process."`
 	Bench       benchmark        `cmd:"" help:"Measure the backend beside its limits."`
+	Chaos       chaosRun         `cmd:"" help:"Ill-treat a real backend, and check that its promises hold."`
 	Import      importFile       `cmd:"" help:"Take activities in from a CSV file."`
 	Simulate    simulate         `cmd:"" help:"Make up members, honest and not, and what they did."`
 	Replay      replayLog        `cmd:"" help:"Write a log's events out, in order."`
