@@ -51,7 +51,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.late = catchUp{read: s.usersSub.CatchUp, timeout: catchUpTimeout}
 	if deps.Metrics != nil {
-		if err := s.operations().Register(deps.Metrics, "activity"); err != nil {
+		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "activity"); err != nil {
 			return nil, fmt.Errorf("activity service: %w", err)
 		}
 	}
@@ -68,7 +68,7 @@ func (s *Service) routes(cfg Config) *echo.Echo {
 	signedIn := token.Require(s.deps.Verifier)
 	e.POST("/v1/activities", s.postActivity, web.BodyLimit(MaxLineBytes), signedIn)
 	e.POST("/v1/activities/batch", s.postBatch, web.BodyLimit(MaxBatchBytes), signedIn)
-	s.operations().Mount(e, "activity", s.deps.Verifier)
+	operate.Source(s.Subscriptions).Mount(e, "activity", s.deps.Verifier)
 
 	checks := health.New(s.deps.Logger)
 	s.AddChecks(checks)
@@ -100,16 +100,16 @@ func (s *Service) CatchUp(ctx context.Context) error {
 // AddChecks adds what the service needs to be ready: what it follows has caught up
 // and does not stand still, and the activity log answers.
 func (s *Service) AddChecks(r *health.Registry) {
-	r.Add("activity-subscriptions", s.operations().Check())
+	r.Add("activity-subscriptions", operate.Source(s.Subscriptions).Check())
 	r.Add("activity-log", func(ctx context.Context) (any, error) {
 		_, err := s.deps.Log.Head(ctx, 0)
 		return nil, err
 	})
 }
 
-// operations is what operators see of the subscriptions.
-func (s *Service) operations() operate.Source {
-	return func() []*subscription.Subscription { return []*subscription.Subscription{s.usersSub, s.visibility} }
+// Subscriptions are those that the service runs.
+func (s *Service) Subscriptions() []*subscription.Subscription {
+	return []*subscription.Subscription{s.usersSub, s.visibility}
 }
 
 // refusal makes a problem of what kept an append from becoming durable.

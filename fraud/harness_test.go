@@ -24,7 +24,6 @@ import (
 	"github.com/meet5/backend/fraud"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/side/boltside"
-	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/token"
 )
 
@@ -145,31 +144,31 @@ func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule
 	return r
 }
 
-// statuses is how the subscriptions of one check stand.
-func (r *running) statuses(check string) []subscription.Status {
+// statuses is how a group's subscription stands.
+func (r *running) statuses(group string) []subscription.Status {
 	r.Helper()
-	checks := health.New(nil)
-	r.service.AddChecks(checks)
-	list, ok := checks.Report(r.Context()).Checks[check].Detail.([]subscription.Status)
-	if !ok {
-		r.Fatalf("%s shows no subscriptions", check)
+	for _, s := range r.service.Subscriptions() {
+		if s.Group() == group {
+			return s.Status()
+		}
 	}
-	return list
+	r.Fatalf("there is no group %s", group)
+	return nil
 }
 
 // parked is how many events are parked.
-func (r *running) parked(check string) (n int) {
+func (r *running) parked(group string) (n int) {
 	r.Helper()
-	for _, s := range r.statuses(check) {
+	for _, s := range r.statuses(group) {
 		n += s.Parked
 	}
 	return n
 }
 
 // failures is how often a partition has failed in a row, of the one that has most.
-func (r *running) failures(check string) (most int) {
+func (r *running) failures(group string) (most int) {
 	r.Helper()
-	for _, s := range r.statuses(check) {
+	for _, s := range r.statuses(group) {
 		most = max(most, s.Failures)
 	}
 	return most

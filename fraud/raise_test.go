@@ -192,7 +192,7 @@ func TestAnEventOfAFlagThatCannotBeReadHoldsUpItsFlagOnly(t *testing.T) {
 	write(2, events.FlagAssigned, `{"assignee":7}`)
 	write(3, events.FlagDismissed, fmt.Sprintf(`{"user":%q,"rule":"three-likes","by":%q}`, items[0].User, moderator))
 	s.decide(sound, "confirm").want(t, http.StatusOK)
-	until(t, "both events are parked", func() bool { return s.parked("fraud-log") == 2 })
+	until(t, "both events are parked", func() bool { return s.parked("fraud-flags") == 2 })
 	list, _ := s.flags("?sort=raised_at")
 	if len(list) != 2 || list[0].State != "open" || list[1].State != "confirmed" {
 		t.Errorf("flags: %+v, want the first as it was before what cannot be read", list)

@@ -79,7 +79,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("fraud service: %w", err)
 	}
 	if deps.Metrics != nil {
-		if err := s.operations().Register(deps.Metrics, "fraud"); err != nil {
+		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "fraud"); err != nil {
 			return nil, fmt.Errorf("fraud service: %w", err)
 		}
 	}
@@ -133,7 +133,7 @@ func (s *Service) routes() http.Handler {
 	e.GET("/v1/moderation/rules/:id", s.showRule, moderator)
 	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
 	e.GET("/internal/users/:id/flags", s.listFlagsOfUser, moderator)
-	s.operations().Mount(e, "fraud", s.deps.Verifier)
+	operate.Source(s.Subscriptions).Mount(e, "fraud", s.deps.Verifier)
 
 	checks := health.New(s.deps.Logger)
 	s.AddChecks(checks)
@@ -181,7 +181,7 @@ func (s *Service) catchUp(ctx context.Context) error {
 // AddChecks adds what the service needs to be ready: both logs answer, what it
 // follows has caught up and does not stand still, and the rules are loaded.
 func (s *Service) AddChecks(r *health.Registry) {
-	r.Add("fraud-subscriptions", s.operations().Check())
+	r.Add("fraud-subscriptions", operate.Source(s.Subscriptions).Check())
 	r.Add("fraud-log", func(ctx context.Context) (any, error) {
 		_, err := s.deps.Log.Head(ctx, 0)
 		return nil, err
@@ -195,7 +195,7 @@ func (s *Service) AddChecks(r *health.Registry) {
 	})
 }
 
-// operations is what operators see of the subscriptions.
-func (s *Service) operations() operate.Source {
-	return func() []*subscription.Subscription { return []*subscription.Subscription{s.own, s.activity} }
+// Subscriptions are those that the service runs.
+func (s *Service) Subscriptions() []*subscription.Subscription {
+	return []*subscription.Subscription{s.own, s.activity}
 }

@@ -20,7 +20,7 @@ func (s *Service) AddChecks(r *health.Registry) {
 		}
 		return nil, nil
 	})
-	r.Add("user-subscriptions", s.operations().Check())
+	r.Add("user-subscriptions", operate.Source(s.Subscriptions).Check())
 	r.Add("user-log", func(ctx context.Context) (any, error) {
 		_, err := s.log.Head(ctx, 0)
 		return nil, err
@@ -31,7 +31,5 @@ func (s *Service) AddChecks(r *health.Registry) {
 	})
 }
 
-// operations is what operators see of the subscriptions.
-func (s *Service) operations() operate.Source {
-	return func() []*subscription.Subscription { return s.subscriptions }
-}
+// Subscriptions are those that the service runs.
+func (s *Service) Subscriptions() []*subscription.Subscription { return s.subscriptions }

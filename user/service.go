@@ -40,6 +40,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/service/web"
@@ -79,7 +80,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("user service: %w", err)
 	}
 	if deps.Metrics != nil {
-		if err := s.operations().Register(deps.Metrics, "user"); err != nil {
+		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "user"); err != nil {
 			return nil, fmt.Errorf("user service: %w", err)
 		}
 	}
@@ -107,7 +108,7 @@ func (s *Service) routes(deps Deps) http.Handler {
 	e.POST("/v1/sessions/refresh", s.handleRefresh)
 	e.POST("/v1/users", s.handleRegister)
 	e.GET("/v1/users/:id", s.handleProfile, anyone)
-	s.operations().Mount(e, "user", verifier)
+	operate.Source(s.Subscriptions).Mount(e, "user", verifier)
 	return e
 }
 
@@ -164,15 +165,6 @@ func (s *Service) Handler() http.Handler { return s.handler }
 // KeySet is the keys that access tokens are verified with, for those who run in
 // the same process.
 func (s *Service) KeySet() token.KeySet { return s.keys }
-
-// Status tells how the service's subscriptions stand.
-func (s *Service) Status() []subscription.Status {
-	var all []subscription.Status
-	for _, sub := range s.subscriptions {
-		all = append(all, sub.Status()...)
-	}
-	return all
-}
 
 // CatchUp returns once Run has worked through everything that was in the logs
 // when it was called, or with ctx's error.

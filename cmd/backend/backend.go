@@ -25,6 +25,7 @@ import (
 	"github.com/meet5/backend/projections"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/user"
@@ -74,6 +75,9 @@ func New(ctx context.Context, cfg Config, logger *slog.Logger) (*Backend, error)
 
 func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	registry := metrics.NewRegistry()
+	if err := (operate.Bus{Feed: b.feed, Unrouted: b.Unrouted, Rejected: b.Rejected}).Register(registry); err != nil {
+		return err
+	}
 	of := func(component string) *slog.Logger { return logger.With("component", component) }
 	if b.User, err = user.New(user.Config{AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword}, user.Deps{
 		Log: b.Logs.User, Fraud: b.Logs.Fraud, Vault: b.Vault, Follow: b.Follow,
@@ -141,6 +145,23 @@ func (b *Backend) WaitReady(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// Behind names what has not caught up, and what fails, for an operator.
+func (b *Backend) Behind() (list []string) {
+	for _, s := range []operate.Source{b.User.Subscriptions, b.Activity.Subscriptions, b.Fraud.Subscriptions, b.Projections.Subscriptions} {
+		for _, st := range s.Statuses() {
+			if st.CaughtUp && st.Lag == 0 {
+				continue
+			}
+			text := fmt.Sprintf("%v at %d of %d", st.Place, st.Position, st.Head)
+			if st.Failure != "" {
+				text += ": could not " + st.Failure + ": " + st.Detail
+			}
+			list = append(list, text)
+		}
+	}
+	return list
 }
 
 // Close lets what is queued be written and closes the stores.

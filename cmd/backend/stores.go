@@ -110,6 +110,8 @@ type Stores struct {
 
 	Publisher message.Publisher
 	Follow    bus.Follow
+	// Unrouted and Rejected count messages on the broker; nil without one.
+	Unrouted, Rejected func() uint64
 
 	mu      sync.Mutex // guards closers
 	closers []func() error
@@ -150,7 +152,7 @@ func Open(ctx context.Context, w Where, logger *slog.Logger) (*Stores, error) {
 	return s, nil
 }
 
-func (s *Stores) openFiles(_ context.Context, w Where, _ *slog.Logger) error {
+func (s *Stores) openFiles(ctx context.Context, w Where, logger *slog.Logger) error {
 	if err := os.MkdirAll(w.Data, 0o700); err != nil {
 		return fmt.Errorf("make the data folder: %w", err)
 	}
@@ -159,6 +161,9 @@ func (s *Stores) openFiles(_ context.Context, w Where, _ *slog.Logger) error {
 		return err
 	}
 	s.onClose(db.Close)
+	for _, f := range db.Faults() {
+		logger.WarnContext(ctx, "the data file is harmed, and can be used all the same; `meet5 verify` says more", "file", logFile, "fault", f)
+	}
 	for _, l := range []struct {
 		name       string
 		partitions int
@@ -280,7 +285,7 @@ func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger)
 	s.Vault, s.Labels = mongovault.Open(dbs.User), mongoside.Open(dbs.Fraud)
 	s.Versions = versions.Open(dbs.Projections, s.Ledgers["projections"], versions.Options{Logger: logger})
 
-	cfg := rabbit.Config{URI: w.AMQP, Logger: logger}
+	cfg := rabbit.Config{URI: w.AMQP, Logger: logger, Check: bus.Check}
 	if w.Prefix != "" {
 		cfg.Topology = rabbit.PrefixTopology(w.Prefix)
 	}
@@ -289,15 +294,29 @@ func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger)
 		return err
 	}
 	s.onClose(publisher.Close)
-	s.Publisher = publisher
+	s.Publisher, s.Unrouted = publisher, publisher.Unrouted
+	var mu sync.Mutex
+	var subscribers []*rabbit.Subscriber
 	s.Follow = func(group string) (message.Subscriber, error) {
 		cfg := cfg
 		cfg.Group = group
 		subscriber, err := rabbit.NewSubscriber(cfg)
-		if err == nil {
-			s.onClose(subscriber.Close)
+		if err != nil {
+			return nil, err
 		}
-		return subscriber, err
+		s.onClose(subscriber.Close)
+		mu.Lock()
+		defer mu.Unlock()
+		subscribers = append(subscribers, subscriber)
+		return subscriber, nil
+	}
+	s.Rejected = func() (sum uint64) {
+		mu.Lock()
+		defer mu.Unlock()
+		for _, subscriber := range subscribers {
+			sum += subscriber.Rejected()
+		}
+		return sum
 	}
 	return nil
 }

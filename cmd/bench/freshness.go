@@ -16,6 +16,7 @@ import (
 	"github.com/meet5/backend/cmd/ingest"
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/projections"
+	"github.com/meet5/backend/projections/versions"
 	"github.com/meet5/backend/projections/views"
 )
 
@@ -233,7 +234,7 @@ func (w *whole) seeInStore(ctx context.Context) (time.Duration, error) {
 	n := int(w.visits.Add(1))
 	from, target := w.members[n%len(w.members)], w.watched[n%len(w.watched)]
 	return see(ctx, from, target, func(ctx context.Context) (who uuid.UUID, at time.Time, err error) {
-		found, err := w.Views.Visitors(ctx, target, views.Page{Limit: 1})
+		found, err := w.Versions.Store(versions.First).Visitors(ctx, target, views.Page{Limit: 1})
 		if err != nil || len(found) == 0 {
 			return who, at, err
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"strings"
+	"time"
 
 	"github.com/meet5/backend/cmd/backend"
 	"github.com/meet5/backend/service/run"
@@ -40,7 +41,7 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 	return run.Group(ctx,
 		func(ctx context.Context) error { return b.Run(ctx, listener) },
 		func(ctx context.Context) error {
-			if err := b.WaitReady(ctx); err != nil {
+			if err := c.waitReady(ctx, con, b, url); err != nil {
 				return ignoreEnd(ctx, err)
 			}
 			con.say("serving on %s (documentation: %s/docs)", url, url)
@@ -52,6 +53,32 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 		},
 	)
 }
+
+// tellAfter is how long to wait for the services before saying what is missing.
+const tellAfter = 15 * time.Second
+
+// waitReady returns once all services have caught up. If that takes long, it says
+// what is missing: a harmed partition never catches up, and the rest serves.
+func (c *up) waitReady(ctx context.Context, con *console, b *backend.Backend, url string) error {
+	patient, cancel := context.WithTimeout(ctx, tellAfter)
+	err := b.WaitReady(patient)
+	cancel()
+	if err == nil || ctx.Err() != nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	con.say("serving on %s, but not everything has caught up with the logs yet:", url)
+	behind := b.Behind()
+	for _, line := range behind[:min(len(behind), mostBehind)] {
+		con.say("  %s", line)
+	}
+	if more := len(behind) - mostBehind; more > 0 {
+		con.say("  and %d more, see /readyz", more)
+	}
+	return b.WaitReady(ctx)
+}
+
+// mostBehind is how many of them are named.
+const mostBehind = 8
 
 // ignoreEnd is nil if ctx has ended, since then it is why.
 func ignoreEnd(ctx context.Context, err error) error {

@@ -227,6 +227,10 @@ func (c *checker) event(e events.Recorded, first uint64) {
 	}
 	kind, known := events.Known(e.Type)
 	switch {
+	case events.IsSuperseded(e.Type):
+		if _, err := events.Upcast(e); err != nil {
+			c.report(e.Sequence, "%v", err)
+		}
 	case !known:
 		c.sum.Unknown++
 	case kind.Log != c.store.Name():

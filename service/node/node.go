@@ -35,6 +35,7 @@ import (
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
+	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
 )
@@ -145,12 +146,23 @@ func New(name string, f Flags) (*Node, error) {
 	if n.client, err = mongo.Connect(options.Client().ApplyURI(f.Mongo).SetAppName("meet5-" + name).SetServerSelectionTimeout(mongoTimeout).SetTimeout(queryTimeout)); err != nil {
 		return nil, &run.UsageError{Err: fmt.Errorf("--mongo: %w", err)}
 	}
-	n.broker = rabbit.Config{URI: f.AMQP, Topology: rabbit.PrefixTopology(f.Prefix), Logger: n.Logger}
+	n.broker = rabbit.Config{URI: f.AMQP, Topology: rabbit.PrefixTopology(f.Prefix), Logger: n.Logger, Check: bus.Check}
 	if n.publisher, err = rabbit.NewPublisher(n.broker); err != nil {
 		return nil, &run.UsageError{Err: fmt.Errorf("--amqp: %w", err)}
 	}
 	n.feed = bus.NewFeed(n.publisher, bus.FeedOptions{Logger: n.Logger})
-	return n, nil
+	traffic := operate.Bus{Feed: n.feed, Unrouted: n.publisher.Unrouted, Rejected: n.rejected}
+	return n, traffic.Register(n.Metrics)
+}
+
+// rejected counts the messages that were no commits.
+func (n *Node) rejected() (sum uint64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, s := range n.subscribers {
+		sum += s.Rejected()
+	}
+	return sum
 }
 
 // Database is the database of one concern, "<prefix>_<concern>".

@@ -64,28 +64,39 @@ func (c *collector) Collect(out chan<- prometheus.Metric) {
 	}
 }
 
-// RegisterFeed shows what became of the commits that a process announced:
-// meet5_feed_commits_total by outcome.
-func RegisterFeed(r prometheus.Registerer, feed *bus.Feed) error {
-	return r.Register(&feedCollector{feed})
+// Bus is what a process's traffic on the bus is counted by.
+type Bus struct {
+	Feed *bus.Feed
+	// Unrouted counts messages that no queue took, Rejected those that were no
+	// commits. Nil where there is no broker.
+	Unrouted, Rejected func() uint64
 }
 
-type feedCollector struct{ feed *bus.Feed }
+// Register shows meet5_bus_commits_total, by outcome: published, dropped (the feed
+// was full), failed (the bus did not take them), unrouted (nobody follows), and
+// rejected (what came was no commit). Whatever was not published is read in the log.
+func (b Bus) Register(r prometheus.Registerer) error { return r.Register(busCollector{b}) }
 
-var feedCommits = []string{"published", "dropped", "failed"}
+type busCollector struct{ Bus }
 
-func (c *feedCollector) desc() *prometheus.Desc {
-	return prometheus.NewDesc("meet5_feed_commits_total",
-		"Commits offered to the bus, by what became of them. What was not published is read in the log.", []string{"outcome"}, nil)
-}
+var busCommits = prometheus.NewDesc("meet5_bus_commits_total", "Commits on the bus, by what became of them.", []string{"outcome"}, nil)
 
 // Describe implements prometheus.Collector.
-func (c *feedCollector) Describe(out chan<- *prometheus.Desc) { out <- c.desc() }
+func (busCollector) Describe(out chan<- *prometheus.Desc) { out <- busCommits }
 
 // Collect implements prometheus.Collector.
-func (c *feedCollector) Collect(out chan<- prometheus.Metric) {
-	stats := c.feed.Stats()
-	for i, n := range []uint64{stats.Published, stats.Dropped, stats.Failed} {
-		out <- prometheus.MustNewConstMetric(c.desc(), prometheus.CounterValue, float64(n), feedCommits[i])
+func (c busCollector) Collect(out chan<- prometheus.Metric) {
+	send := func(outcome string, n uint64) {
+		out <- prometheus.MustNewConstMetric(busCommits, prometheus.CounterValue, float64(n), outcome)
+	}
+	stats := c.Feed.Stats()
+	send("dropped", stats.Dropped)
+	send("failed", stats.Failed)
+	send("published", stats.Published)
+	if c.Unrouted != nil {
+		send("unrouted", c.Unrouted())
+	}
+	if c.Rejected != nil {
+		send("rejected", c.Rejected())
 	}
 }

@@ -284,7 +284,8 @@ func TestProgressShowsOverHTTPInMetricsAndInReadiness(t *testing.T) {
 	}
 	pub := inproc.New(inproc.Config{})
 	defer func() { _ = pub.Close() }()
-	if err := operate.RegisterFeed(r, bus.NewFeed(pub, bus.FeedOptions{})); err != nil {
+	traffic := operate.Bus{Feed: bus.NewFeed(pub, bus.FeedOptions{}), Rejected: func() uint64 { return 7 }}
+	if err := traffic.Register(r); err != nil {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
@@ -297,7 +298,8 @@ func TestProgressShowsOverHTTPInMetricsAndInReadiness(t *testing.T) {
 		`meet5_subscription_head{group="views",log="activity",partition="0",service="test"} 2`,
 		`meet5_subscription_parked{group="views",log="activity",partition="0",service="again"} 1`,
 		`meet5_subscription_stalled{group="views",log="activity",partition="0",service="test"} 0`,
-		`meet5_feed_commits_total{outcome="dropped"} 0`,
+		`meet5_bus_commits_total{outcome="dropped"} 0`,
+		`meet5_bus_commits_total{outcome="rejected"} 7`,
 	} {
 		if !strings.Contains(string(text), line) {
 			t.Errorf("metrics lack %s", line)
