@@ -58,7 +58,7 @@ func (w *writer) serve(stores *backend.Stores, users []string) error {
 		keys[i], _ = url.JoinPath(u, ".well-known", "jwks.json") // they are our own
 	}
 	s, err := activity.New(activity.Config{}, activity.Deps{
-		Log: activities, Users: stores.User, Follow: stores.Follow, Clock: w.now, Logger: logger,
+		Log: activities, Users: stores.User, Ledger: stores.Ledgers[activityService], Follow: stores.Follow, Clock: w.now, Logger: logger,
 		Verifier: token.NewVerifier(token.NewRemoteKeySet(keys, &http.Client{Timeout: answerWithin}, time.Now), time.Now),
 	})
 	if err != nil {
@@ -78,7 +78,7 @@ func (w *writer) serve(stores *backend.Stores, users []string) error {
 
 func (w *writer) close() error {
 	w.stop()
-	_ = w.listener.Close()
 	w.ended.Wait()
+	_ = w.listener.Close() // in case it never served
 	return w.err
 }

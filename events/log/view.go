@@ -55,6 +55,14 @@ func (v *view) fold(c events.Commit) {
 	v.head, v.recordedAt = c.Last(), c.RecordedAt
 }
 
+// foldOwn is fold for a commit that was made of these events just now.
+func (v *view) foldOwn(c events.Commit, evs []events.Event) {
+	for i := range evs {
+		v.remember(evs[i].ID, c.First+uint64(i)) //nolint:gosec // an index
+	}
+	v.head, v.recordedAt = c.Last(), c.RecordedAt
+}
+
 func (v *view) remember(id uuid.UUID, sequence uint64) {
 	if _, known := v.byID[id]; known {
 		return // the first position is the one that counts

@@ -335,7 +335,7 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 		err = p.insert(ctx, c, d.keys)
 		p.contended = attempt > 1 || errors.Is(err, ErrTaken)
 		if err == nil {
-			p.view.fold(c)
+			p.view.foldOwn(c, d.events)
 			if p.log.opt.Committed != nil {
 				p.log.opt.Committed(c)
 			}

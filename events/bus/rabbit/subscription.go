@@ -29,6 +29,7 @@ type consumer struct {
 	// acked is the latest delivery that has had its Ack, flushed the latest that
 	// the broker knows of.
 	acked, flushed uint64
+	patience       *time.Timer
 }
 
 func (s *subscription) run(c *consumer) {
@@ -81,7 +82,7 @@ func (s *subscription) tryOpen(conn *amqp.Connection) (*consumer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open channel: %w", err)
 	}
-	c := &consumer{conn: conn, ch: ch, lost: ch.NotifyClose(make(chan *amqp.Error, 1))}
+	c := &consumer{conn: conn, ch: ch, lost: ch.NotifyClose(make(chan *amqp.Error, 1)), patience: time.NewTimer(0)}
 	if err := c.begin(s); err != nil {
 		_ = ch.Close() // the first error tells more
 		return nil, err
@@ -115,14 +116,27 @@ func (s *subscription) consume(c *consumer) {
 	}
 }
 
-// next waits for a delivery. While deliveries are at hand, Acks are sent for
-// several at once.
+// ackWithin is how long an Ack waits at most for others to be sent together with
+// it. Each one that is sent costs a quorum queue a round of its log.
+const ackWithin = 2 * time.Millisecond
+
+// next waits for a delivery. Acks are sent for several deliveries at once: when half
+// of the prefetch has had its own, or when none has come for ackWithin.
 func (s *subscription) next(c *consumer) (d amqp.Delivery, ok bool) {
-	if c.acked-c.flushed < uint64(s.cfg.Prefetch/2) { //nolint:gosec // at least 1
+	if waiting := c.acked - c.flushed; waiting > 0 && waiting < uint64(max(1, s.cfg.Prefetch/2)) { //nolint:gosec // at least 1
 		select {
 		case d, ok = <-c.deliveries:
 			return d, ok
 		default:
+		}
+		c.patience.Reset(ackWithin)
+		select {
+		case d, ok = <-c.deliveries:
+			c.patience.Stop()
+			return d, ok
+		case <-c.patience.C:
+		case <-s.ctx.Done():
+			return d, false
 		}
 	}
 	c.flush()
