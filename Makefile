@@ -18,6 +18,8 @@ RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
 # For example TESTFLAGS='-run TestAppend -v'.
 TESTFLAGS ?=
 BENCH ?= .
+BENCHFLAGS ?=
+CHAOSFLAGS ?=
 FUZZTIME ?= 30s
 
 # $(call each,CMD): CMD in every module, all of them even when one fails.
@@ -99,6 +101,17 @@ bench: ## every benchmark, on real services; BENCH=regexp chooses
 .PHONY: bench-modules
 bench-modules:
 	@$(call each,go test -run '^$$' -bench '$(BENCH)' -benchmem $(TESTFLAGS) ./...)
+
+# For example BENCHFLAGS='--all --rounds 3' or BENCHFLAGS=append.
+.PHONY: ratios
+ratios: ## meet5 bench on real services: speed beside its limit, as a table; BENCHFLAGS
+	@go build -o bin/ ./cmd/meet5
+	@deploy/testing/services run -- bash -c 'bin/meet5 bench --mongo "$$MONGODB_URI" --amqp "$$AMQP_URL" --markdown $(BENCHFLAGS)'
+
+# For example CHAOSFLAGS='--seeds 7 kill-writer pause-database'.
+.PHONY: chaos
+chaos: build ## every fault on real services of its own, as a table; CHAOSFLAGS
+	@bin/meet5 chaos --bin bin $(CHAOSFLAGS)
 
 .PHONY: fuzz
 fuzz: ## every fuzz test for FUZZTIME (30s) each

@@ -302,7 +302,7 @@ func TestUpServesWithAHarmedPartitionAndNamesIt(t *testing.T) {
 		return r.StatusCode, string(b)
 	}
 	deadline := time.Now().Add(time.Minute)
-	for code, body := status("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"projections":{"status":"failed"`); code, body = status("/readyz") {
+	for code, body := status("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"projections-subscriptions":{"status":"failed"`); code, body = status("/readyz") {
 		if code == http.StatusOK || time.Now().After(deadline) {
 			t.Errorf("/readyz: %d %s", code, body)
 			break
