@@ -15,15 +15,15 @@ import (
 const (
 	// busEvents is how many events a commit on the bus has; it takes about 15 kB.
 	busEvents = 100
-	// busCall is how many commits one Publish call has: what a feed hands over
-	// when it is busy.
-	busCall = 10
+	// busCall is how many commits one Publish call has: a feed that is busy hands
+	// over all that is queued of a partition.
+	busCall = 50
 )
 
 // busPublish is confirmed commits, in messages a second.
 var busPublish = Work{
 	Name:    "bus-publish",
-	Ours:    "rabbit.Publisher, commits of 100 events (15 kB), confirmed, 16 callers of 10, one quorum queue a partition",
+	Ours:    "rabbit.Publisher, commits of 100 events (15 kB), confirmed, 16 callers of 50, one quorum queue a partition",
 	Limit:   "bare amqp091-go on one channel, confirms pipelined with the same window, queues declared alike",
 	Figures: []Figure{{Unit: "messages/s", Target: Target{Ratio: 0.7}}},
 	AMQP:    true,

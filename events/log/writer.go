@@ -28,6 +28,10 @@ const (
 	MaxQueuedBytes  = 16 << 20
 	// targetCommitBytes closes a commit that still has room for events.
 	targetCommitBytes = 1 << 20
+	// A commit waits for more appends for up to a fraction of what the last one
+	// took, and never longer than maxLinger.
+	lingerShare = 2
+	maxLinger   = 4 * time.Millisecond
 	// maxAttempts bounds how often a commit runs into other writers'.
 	maxAttempts = 64
 	// maxYield bounds how long a writer that was not first leaves the partition to
@@ -218,6 +222,10 @@ type partition struct {
 
 	view  view
 	ready bool // view holds the tail
+	// expected is how many appends were under way when the last commit was answered,
+	// its own among them, and lingerUntil how long they are waited for.
+	expected    int
+	lingerUntil time.Time
 	// contended says that the last commit met another writer's, so that the view
 	// is likely to be old.
 	contended bool
@@ -287,14 +295,50 @@ func (p *partition) run(ctx context.Context) {
 
 // step writes one commit's worth of the queue and says whether there was any.
 func (p *partition) step(ctx context.Context) bool {
+	p.linger(ctx)
 	batch := p.take(nil)
 	if len(batch) == 0 {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.log.opt.Timeout)
 	defer cancel()
+	began := time.Now()
 	p.write(ctx, batch)
+	ended := time.Now()
+	p.lingerUntil = ended.Add(min(ended.Sub(began)/lingerShare, maxLinger))
 	return true
+}
+
+// linger waits until those who were just answered have brought their next, though
+// no longer than a fraction of what the last commit took: a commit costs far more
+// than an event in it, and callers would else make two groups for ever that are
+// written by turns. Who appends alone, or after a pause, does not wait.
+func (p *partition) linger(ctx context.Context) {
+	left := time.Until(p.lingerUntil)
+	if left <= 0 || p.expected < 2 || p.waiting() == 0 {
+		return
+	}
+	enough := time.NewTimer(left)
+	defer enough.Stop()
+	for p.waiting() < p.expected {
+		select {
+		case _, open := <-p.wake:
+			if !open {
+				return
+			}
+		case <-enough.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// waiting is how many appends are queued.
+func (p *partition) waiting() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue)
 }
 
 // write answers every append of the batch: written, known already, or refused.
@@ -339,6 +383,7 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 			if p.log.opt.Committed != nil {
 				p.log.opt.Committed(c)
 			}
+			p.expected = len(d.open) + p.waiting()
 			d.answer(c)
 			d.refuseLate()
 			return
