@@ -57,8 +57,8 @@ func parseRefreshToken(ring *keyring, raw string) (refreshToken, bool) {
 	if len(raw) != refreshEncoding.EncodedLen(refreshSize+refreshMAC) {
 		return refreshToken{}, false
 	}
-	b, err := refreshEncoding.DecodeString(raw)
-	if err != nil || !hmac.Equal(b[refreshSize:], ring.mac(refreshDomain + string(b[:refreshSize]))[:refreshMAC]) {
+	b, err := refreshEncoding.DecodeString(raw) // which skips line breaks
+	if err != nil || len(b) != refreshSize+refreshMAC || !hmac.Equal(b[refreshSize:], ring.mac(refreshDomain + string(b[:refreshSize]))[:refreshMAC]) {
 		return refreshToken{}, false
 	}
 	return refreshToken{session: uuid.UUID(b[:16]), user: uuid.UUID(b[16:32]), raw: raw}, true

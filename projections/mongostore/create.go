@@ -72,7 +72,7 @@ func DropVersion(ctx context.Context, db *mongo.Database, version int) error {
 
 // Size is about how many documents the version has.
 func (s *Store) Size(ctx context.Context) (documents int64, err error) {
-	for _, coll := range []*mongo.Collection{s.visits, s.likes, s.matches, s.hidden} {
+	for _, coll := range []*collection{s.visits, s.likes, s.matches, s.hidden} {
 		n, err := coll.EstimatedDocumentCount(ctx)
 		if err != nil {
 			return 0, fmt.Errorf("count %s: %w", coll.Name(), err)
@@ -85,7 +85,7 @@ func (s *Store) Size(ctx context.Context) (documents int64, err error) {
 // Check verifies that the indexes are there. The error is ErrNotReady if Create
 // mends it. A service calls it before it serves.
 func (s *Store) Check(ctx context.Context) error {
-	for _, coll := range []*mongo.Collection{s.visits, s.likes, s.matches} {
+	for _, coll := range []*collection{s.visits, s.likes, s.matches} {
 		specs, err := coll.Indexes().ListSpecifications(ctx)
 		if err != nil {
 			return fmt.Errorf("list indexes of %s: %w", coll.Name(), err)

@@ -105,7 +105,7 @@ func (s *Store) look(ctx context.Context, pairs []*pair) error {
 }
 
 // markPairs marks all pairs of the actors that are there.
-func (s *Store) markPairs(ctx context.Context, coll *mongo.Collection, marks []mark) error {
+func (s *Store) markPairs(ctx context.Context, coll *collection, marks []mark) error {
 	writes := make([]mongo.WriteModel, len(marks))
 	for i, m := range marks {
 		writes[i] = mongo.NewUpdateManyModel().
@@ -131,7 +131,7 @@ func (s *Store) markMatches(ctx context.Context, marks []mark) error {
 	return writeMarks(ctx, s.matches, writes)
 }
 
-func writeMarks(ctx context.Context, coll *mongo.Collection, writes []mongo.WriteModel) error {
+func writeMarks(ctx context.Context, coll *collection, writes []mongo.WriteModel) error {
 	if len(writes) == 0 {
 		return nil
 	}

@@ -81,7 +81,7 @@ func byPair(changes []views.Change, kinds ...views.Kind) []changesOf {
 }
 
 // settlePairs brings the changes into their documents.
-func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *mongo.Collection, groups []changesOf) error {
+func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *collection, groups []changesOf) error {
 	ids := make([]bson.Binary, len(groups))
 	for i := range groups {
 		ids[i] = groups[i].key.stored()

@@ -98,7 +98,7 @@ func matched(user uuid.UUID) bson.D {
 
 // list reads a page of the documents that have the field at, newest first, then
 // by the field id, greatest first. afterID is the mark's, as id holds it.
-func list[D any](ctx context.Context, coll *mongo.Collection, whose bson.D, at, id string, afterID bson.Binary, p views.Page) ([]D, error) {
+func list[D any](ctx context.Context, coll *collection, whose bson.D, at, id string, afterID bson.Binary, p views.Page) ([]D, error) {
 	// An upper bound also leaves out documents that lack the field.
 	upTo := int64(math.MaxInt64)
 	filter := whose
@@ -171,7 +171,7 @@ func (s *Store) sumVisits(ctx context.Context, whose bson.D) (visitors, visits i
 }
 
 // count counts the documents of likes or matches that stand.
-func count(ctx context.Context, coll *mongo.Collection, whose bson.D) (int64, error) {
+func count(ctx context.Context, coll *collection, whose bson.D) (int64, error) {
 	n, err := coll.CountDocuments(ctx, append(whose, bson.E{Key: "at", Value: bson.D{{Key: "$lte", Value: int64(math.MaxInt64)}}}))
 	if err != nil {
 		return 0, unanswered("count "+coll.Name(), err)

@@ -9,7 +9,9 @@
 //     numbers of a user are counted along an index when they are asked for, so
 //     that they cost as much as the user has visitors, likes and matches;
 //   - what was acknowledged is on a majority of the replica set, and reads see
-//     what a majority has.
+//     what a majority has;
+//   - what partitions bring side by side, a few events each, shares its trips to the
+//     server, so that a visit is seen as soon as the server can.
 //
 // The collections, with times as microseconds since 1970:
 //
@@ -90,7 +92,7 @@ func nameIn(version int, name string) string {
 // Store is a views.Store in a database: one version of the read models.
 type Store struct {
 	version                        int
-	visits, likes, matches, hidden *mongo.Collection
+	visits, likes, matches, hidden *collection
 }
 
 var _ views.Store = (*Store)(nil)
@@ -105,7 +107,7 @@ func OpenVersion(db *mongo.Database, version int) *Store {
 		SetReadConcern(readconcern.Majority()).
 		SetReadPreference(readpref.Primary()).
 		SetWriteConcern(writeconcern.Majority())
-	in := func(name string) *mongo.Collection { return db.Collection(nameIn(version, name), opts) }
+	in := func(name string) *collection { return newCollection(db.Collection(nameIn(version, name), opts)) }
 	return &Store{version: version, visits: in(visitsName), likes: in(likesName), matches: in(matchesName), hidden: in(hiddenName)}
 }
 
