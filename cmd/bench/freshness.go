@@ -31,7 +31,7 @@ const (
 	freshnessTurns = 5
 	// pollEvery is how often a list is asked for while it is awaited. So much too
 	// late an answer may be, and a query longer.
-	pollEvery = 500 * time.Microsecond
+	pollEvery = 2 * time.Millisecond
 	// patience bounds the wait for something to be visible.
 	patience = 30 * time.Second
 )

@@ -79,29 +79,26 @@ func (s *Store) settleHidden(ctx context.Context, marks []mark) error {
 	})
 }
 
-// look gives each new pair the visibility of its actor.
-func (s *Store) look(ctx context.Context, pairs []*pair) error {
-	if len(pairs) == 0 {
-		return nil
-	}
-	ids := make([]bson.Binary, 0, len(pairs))
-	for _, p := range pairs { // sorted by actor
-		if n := len(ids); n == 0 || !ids[n-1].Equal(p.Actor) {
-			ids = append(ids, p.Actor)
+// registered are the actors of the groups that were ever hidden. It may be asked
+// beside the pairs: whoever comes to a pair that is not there has worked through
+// all of its actor before.
+func (s *Store) registered(ctx context.Context, groups []changesOf) (map[uuid.UUID]visibility, error) {
+	var ids []bson.Binary
+	last := uuid.Nil
+	for _, g := range groups { // sorted by actor
+		if actor := g.key.first(); actor != last {
+			ids, last = append(ids, userID(actor)), actor
 		}
 	}
 	found, err := find[hiddenDoc](ctx, s.hidden, ids)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	registered := make(map[uuid.UUID]visibility, len(found))
 	for _, d := range found {
 		registered[uuid.UUID(d.ID.Data)] = visibility{d.Hidden, d.Pos}
 	}
-	for _, p := range pairs {
-		p.Visible = registered[uuid.UUID(p.Actor.Data)]
-	}
-	return nil
+	return registered, nil
 }
 
 // markPairs marks all pairs of the actors that are there.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"slices"
+	"sync"
 
+	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 
@@ -80,40 +82,39 @@ func byPair(changes []views.Change, kinds ...views.Kind) []changesOf {
 	return groups
 }
 
-// settlePairs brings the changes into their documents.
+// settlePairs brings the changes into their documents. It asks for the pairs and for
+// the visibility of their actors at once.
 func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *collection, groups []changesOf) error {
 	ids := make([]bson.Binary, len(groups))
 	for i := range groups {
 		ids[i] = groups[i].key.stored()
 	}
+	var registered map[uuid.UUID]visibility
+	var registryErr error
+	var asking sync.WaitGroup
+	asking.Go(func() { registered, registryErr = s.registered(ctx, groups) })
+	defer asking.Wait()
 	return settle(ctx, coll, ids, func(found []D) ([]mongo.WriteModel, error) {
 		there := make(map[pairKey]P, len(found))
 		for i := range found {
 			d := P(&found[i])
 			there[pairKey(d.common().ID.Data)] = d
 		}
+		if asking.Wait(); registryErr != nil {
+			return nil, registryErr
+		}
 		var writes []mongo.WriteModel
-		var fresh []P
-		var commons []*pair
 		for i, g := range groups {
-			d, ok := there[g.key]
-			if !ok {
+			if d, ok := there[g.key]; !ok {
 				d = P(new(D))
-				*d.common() = pair{ID: ids[i], Actor: userID(g.key.first()), Target: userID(g.key.second()), Pos: g.last()}
+				actor := g.key.first()
+				*d.common() = pair{ID: ids[i], Actor: userID(actor), Target: userID(g.key.second()), Pos: g.last(), Visible: registered[actor]}
 				d.fold(g.changes)
-				fresh, commons = append(fresh, d), append(commons, d.common())
-				continue
-			}
-			if changes := g.after(d.common().Pos); len(changes) > 0 {
+				writes = append(writes, mongo.NewInsertOneModel().SetDocument(d))
+			} else if changes := g.after(d.common().Pos); len(changes) > 0 {
 				d.fold(changes)
 				writes = append(writes, update(d, g.last()))
 			}
-		}
-		if err := s.look(ctx, commons); err != nil {
-			return nil, err
-		}
-		for _, d := range fresh {
-			writes = append(writes, mongo.NewInsertOneModel().SetDocument(d))
 		}
 		return writes, nil
 	})
