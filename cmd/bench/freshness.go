@@ -93,7 +93,7 @@ type whole struct {
 }
 
 func newWhole(ctx context.Context, s *site) (*whole, error) {
-	for _, concern := range []string{"log", "user", "projections", "fraud"} {
+	for _, concern := range []string{"log", "user", "projections", "activity", "fraud"} {
 		s.database(concern) // so that it is dropped
 	}
 	if err := s.removeBackendExchanges(); err != nil {

@@ -79,28 +79,6 @@ func (s *Store) settleHidden(ctx context.Context, marks []mark) error {
 	})
 }
 
-// registered are the actors of the groups that were ever hidden. It may be asked
-// beside the pairs: whoever comes to a pair that is not there has worked through
-// all of its actor before.
-func (s *Store) registered(ctx context.Context, groups []changesOf) (map[uuid.UUID]visibility, error) {
-	var ids []bson.Binary
-	last := uuid.Nil
-	for _, g := range groups { // sorted by actor
-		if actor := g.key.first(); actor != last {
-			ids, last = append(ids, userID(actor)), actor
-		}
-	}
-	found, err := find[hiddenDoc](ctx, s.hidden, ids)
-	if err != nil {
-		return nil, err
-	}
-	registered := make(map[uuid.UUID]visibility, len(found))
-	for _, d := range found {
-		registered[uuid.UUID(d.ID.Data)] = visibility{d.Hidden, d.Pos}
-	}
-	return registered, nil
-}
-
 // markPairs marks all pairs of the actors that are there.
 func (s *Store) markPairs(ctx context.Context, coll *collection, marks []mark) error {
 	writes := make([]mongo.WriteModel, len(marks))

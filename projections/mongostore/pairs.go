@@ -84,7 +84,7 @@ func byPair(changes []views.Change, kinds ...views.Kind) []changesOf {
 
 // settlePairs brings the changes into their documents. It asks for the pairs and for
 // the visibility of their actors at once.
-func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *collection, groups []changesOf) error {
+func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *collection, partition int, groups []changesOf) error {
 	ids := make([]bson.Binary, len(groups))
 	for i := range groups {
 		ids[i] = groups[i].key.stored()
@@ -92,7 +92,7 @@ func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *colle
 	var registered map[uuid.UUID]visibility
 	var registryErr error
 	var asking sync.WaitGroup
-	asking.Go(func() { registered, registryErr = s.registered(ctx, groups) })
+	asking.Go(func() { registered, registryErr = s.visibilityOf(ctx, partition, groups) })
 	defer asking.Wait()
 	return settle(ctx, coll, ids, func(found []D) ([]mongo.WriteModel, error) {
 		there := make(map[pairKey]P, len(found))

@@ -137,7 +137,7 @@ func (c *collection) writeAll(ctx context.Context, all [][]mongo.WriteModel) (me
 	}
 	met = make([]bool, len(all))
 	for i := range met {
-		met[i] = result.MatchedCount == updates
+		met[i] = result.MatchedCount+result.UpsertedCount == updates
 	}
 	return met, nil
 }

@@ -32,7 +32,9 @@
 // folded, and the result is inserted, or written over the very p that was found.
 // Whoever is second at that reads again. So a batch may be cut, repeated and
 // raced at will, and reading first makes new pairs plain inserts, which a server
-// takes several times as fast as upserts.
+// takes several times as fast as upserts. A few visits, which cost most by the
+// trips to the server, are added by upserts under the guard that the document
+// holds none of them yet; where that does not show, they take the way above.
 //
 // Whether a pair's actor is hidden is a register of its own, ordered by hp. A
 // batch first writes the registry, then brings in its pairs (a new one takes its
@@ -93,6 +95,7 @@ func nameIn(version int, name string) string {
 type Store struct {
 	version                        int
 	visits, likes, matches, hidden *collection
+	registry                       registry
 }
 
 var _ views.Store = (*Store)(nil)
