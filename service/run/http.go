@@ -95,9 +95,12 @@ func HTTP(ctx context.Context, s Server) error {
 	if err == nil {
 		return nil
 	}
-	cut()
 	if errors.Is(err, context.DeadlineExceeded) {
 		err = fmt.Errorf("requests were still under way after %v", s.ShutdownTimeout)
 	}
-	return fmt.Errorf("drain %s: %w", listener.Addr(), errors.Join(err, server.Close()))
+	// The connections first: a handler that returns because its context has ended
+	// must not pass for one that has answered.
+	err = errors.Join(err, server.Close())
+	cut()
+	return fmt.Errorf("drain %s: %w", listener.Addr(), err)
 }

@@ -238,7 +238,9 @@ func TestARequestThatOutlastsTheDrainIsCutOff(t *testing.T) {
 			<-r.Context().Done()
 		}),
 	})
+	cut := make(chan struct{})
 	go func() {
+		defer close(cut)
 		if res, err := http.Get("http://" + addr); err == nil {
 			res.Body.Close()
 			t.Error("it was answered")
@@ -250,6 +252,7 @@ func TestARequestThatOutlastsTheDrainIsCutOff(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	<-returned
+	<-cut
 }
 
 func TestATakenAddressIsAnError(t *testing.T) {
