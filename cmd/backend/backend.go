@@ -66,6 +66,9 @@ func New(ctx context.Context, cfg Config, logger *slog.Logger) (*Backend, error)
 	}
 	b := &Backend{Stores: stores, feed: bus.NewFeed(stores.Publisher, bus.FeedOptions{Logger: logger})}
 	options := log.Options{Clock: cfg.Clock, Committed: b.feed.Offer}
+	if cfg.Where.Real() {
+		options.Linger = log.DefaultLinger // a file has its commits share a sync anyway
+	}
 	b.Logs = Logs{User: log.New(stores.User, options), Activity: log.New(stores.Activity, options), Fraud: log.New(stores.Fraud, options)}
 	if err := b.assemble(cfg, logger); err != nil {
 		return nil, errors.Join(err, b.Close())

@@ -31,7 +31,7 @@ var appendMongo = Work{
 		if err != nil {
 			return nil, err
 		}
-		l := log.New(ours, log.Options{})
+		l := log.New(ours, log.Options{Linger: log.DefaultLinger})
 		s.onClose(func(context.Context) error { l.Close(); return nil })
 		load := s.newBatches(batchCallers, 1)
 		return func(ctx context.Context) ([]Pair, error) {

@@ -26,7 +26,7 @@ var appendSingle = Work{
 		if err != nil {
 			return nil, err
 		}
-		l := log.New(store, log.Options{})
+		l := log.New(store, log.Options{Linger: log.DefaultLinger})
 		s.onClose(func(context.Context) error { l.Close(); return nil })
 		bare := s.database("bare").Collection("events")
 		load := s.newBatches(singleCallers, 1)

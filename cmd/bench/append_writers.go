@@ -44,7 +44,7 @@ func newWriters(ctx context.Context, s *site, name string, n int) (side, error) 
 	}
 	logs := make([]*log.Log, n)
 	for i := range logs {
-		logs[i] = log.New(store, log.Options{})
+		logs[i] = log.New(store, log.Options{Linger: log.DefaultLinger})
 		s.onClose(func(context.Context) error { logs[i].Close(); return nil })
 	}
 	load := s.newBatches(writersCallers, 1)

@@ -79,7 +79,7 @@ func newGrown(ctx context.Context, s *site, name string, size int) (*grown, erro
 	if err := foldInto(ctx, g.views, g.store, nil); err != nil {
 		return nil, err
 	}
-	g.log = log.New(g.store, log.Options{})
+	g.log = log.New(g.store, log.Options{Linger: log.DefaultLinger})
 	s.onClose(func(context.Context) error { g.log.Close(); return nil })
 	return g, nil
 }
@@ -115,7 +115,7 @@ func (g *grown) appendAnew(ctx context.Context, s *site, n int) (rate float64, e
 	if _, err := fill(ctx, store, g.size, newHistory().past); err != nil {
 		return 0, err
 	}
-	l := log.New(store, log.Options{})
+	l := log.New(store, log.Options{Linger: log.DefaultLinger})
 	defer l.Close()
 	return appendRate(ctx, l, g.load, n)
 }

@@ -123,7 +123,7 @@ func newOurWay(ctx context.Context, s *site) (way, error) {
 	}
 	s.onClose(func(context.Context) error { return subscriber.Close() })
 	feed := bus.NewFeed(publisher, bus.FeedOptions{Logger: s.Logger})
-	l := log.New(store, log.Options{Committed: feed.Offer})
+	l := log.New(store, log.Options{Committed: feed.Offer, Linger: log.DefaultLinger})
 	sub := subscription.New(subscription.Config{
 		Log: l, Group: "bench", Bus: subscriber, Ledger: mongoledger.Open(db), Logger: s.Logger,
 		Handler: views.Handler(read),

@@ -52,7 +52,7 @@ func (w *writer) set(d time.Duration) { w.ahead.Store(int64(d)) }
 func (w *writer) serve(stores *backend.Stores, users []string) error {
 	logger := slog.New(slog.NewTextHandler(&w.said, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	feed := bus.NewFeed(stores.Publisher, bus.FeedOptions{Logger: logger})
-	activities := log.New(stores.Activity, log.Options{Clock: w.now, Committed: feed.Offer})
+	activities := log.New(stores.Activity, log.Options{Clock: w.now, Committed: feed.Offer, Linger: log.DefaultLinger})
 	keys := make([]string, len(users))
 	for i, u := range users {
 		keys[i], _ = url.JoinPath(u, ".well-known", "jwks.json") // they are our own

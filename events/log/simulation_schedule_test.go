@@ -103,8 +103,10 @@ func (s *simulation) start() {
 	}
 	yields := rand.New(rand.NewPCG(s.random.Uint64(), 0))
 	skew := time.Duration(s.random.IntN(5)-2) * time.Second
+	linger := time.Duration(s.random.IntN(2)) * log.DefaultLinger
 	p.log = log.New(p, log.Options{
 		Writer:    p.id,
+		Linger:    linger,
 		Clock:     func() time.Time { return time.Now().Add(skew) },
 		Random:    yields.Float64, // one goroutine at a time loses
 		Committed: func(c events.Commit) { p.written[c.Partition] = append(p.written[c.Partition], c) },

@@ -28,10 +28,11 @@ const (
 	MaxQueuedBytes  = 16 << 20
 	// targetCommitBytes closes a commit that still has room for events.
 	targetCommitBytes = 1 << 20
-	// A commit waits for more appends for up to a fraction of what the last one
-	// took, and never longer than maxLinger.
+	// DefaultLinger is the Linger of a log on a server.
+	DefaultLinger = 4 * time.Millisecond
+	// lingerShare is the share of what the last commit took that the next one
+	// lingers at most: half.
 	lingerShare = 2
-	maxLinger   = 4 * time.Millisecond
 	// maxAttempts bounds how often a commit runs into other writers'.
 	maxAttempts = 64
 	// maxYield bounds how long a writer that was not first leaves the partition to
@@ -56,6 +57,11 @@ type Options struct {
 	// Backoff waits before the n-th attempt (from 1) after an unclear outcome,
 	// or until ctx ends; exponential from 2 ms to 500 ms if nil.
 	Backoff func(ctx context.Context, n int) error
+	// Linger is how long a commit waits at most for more appends by those who were
+	// just answered. It is for stores to which a commit costs far more than the
+	// events in it; DefaultLinger suits a server. Zero: not at all. Who appends alone
+	// never waits.
+	Linger time.Duration
 	// Random draws from [0, 1) how long to yield to other writers; rand.Float64 if
 	// nil. It must be safe for concurrent use.
 	Random func() float64
@@ -305,7 +311,7 @@ func (p *partition) step(ctx context.Context) bool {
 	began := time.Now()
 	p.write(ctx, batch)
 	ended := time.Now()
-	p.lingerUntil = ended.Add(min(ended.Sub(began)/lingerShare, maxLinger))
+	p.lingerUntil = ended.Add(min(ended.Sub(began)/lingerShare, p.log.opt.Linger))
 	return true
 }
 

@@ -188,7 +188,7 @@ func (n *Node) Reader(name string, partitions int) *mongolog.Store {
 
 // Log is a log to append to; what is appended is announced on the bus.
 func (n *Node) Log(name string, partitions int) *log.Log {
-	l := log.New(n.Reader(name, partitions), log.Options{Committed: n.feed.Offer})
+	l := log.New(n.Reader(name, partitions), log.Options{Committed: n.feed.Offer, Linger: log.DefaultLinger})
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.writers = append(n.writers, l)
