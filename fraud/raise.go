@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -50,6 +51,7 @@ type raiser struct {
 
 // lane is one partition's share. Only its partition's handler touches it.
 type lane struct {
+	mu     sync.Mutex         // held while a batch is handled, or the lane is saved
 	at     subscription.Place // of rulesGroup
 	engine *engine.Engine
 	// raised is up to where flags had been raised when the instance started.
@@ -98,6 +100,8 @@ func (r *raiser) start(ctx context.Context, rules []rule.Rule) error {
 // without a hit would be proof, during an outage, that those with hits are to blame.
 func (r *raiser) handle(ctx context.Context, b subscription.Batch) error {
 	l := r.lanes[b.Partition]
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if !b.Late {
 		l.first = b.First
 	}
@@ -196,13 +200,39 @@ func (r *raiser) hitsOf(id string) *uint64 {
 	return &n
 }
 
+// keep saves, now and then, how far partitions have come in which nothing more
+// happens.
+func (r *raiser) keep(ctx context.Context) error {
+	tick := time.NewTicker(saveEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+		for _, l := range r.lanes {
+			if !l.mu.TryLock() {
+				continue // it is being worked on
+			}
+			err := r.save(ctx, l)
+			l.mu.Unlock()
+			if err != nil {
+				break // the store is away: what is not saved is worked through again, and raises nothing twice
+			}
+		}
+	}
+}
+
 // finish saves how far each partition has come.
 func (r *raiser) finish(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	var errs []error
 	for _, l := range r.lanes {
+		l.mu.Lock()
 		errs = append(errs, r.save(ctx, l))
+		l.mu.Unlock()
 	}
 	return errors.Join(errs...)
 }

@@ -236,3 +236,20 @@ func TestBeforeItRunsItSaysThatItCannotKnow(t *testing.T) {
 		t.Error("503 without Retry-After")
 	}
 }
+
+// Where nothing is raised, what was worked through is kept all the same, so that it
+// shows, and is not gone over again at the next start.
+func TestTheCheckpointFollowsWhereNothingIsRaised(t *testing.T) {
+	w := newWorld(t)
+	ledger := w.side.Ledger()
+	w.runOn(w.fraud, ledger, likesRule("three-likes", 3, 40))
+	w.post(likes(user(1), 2, start)...)
+	at := subscription.Place{Group: "fraud-raised", Log: events.ActivityLog, Partition: events.PartitionOf(user(1), events.ActivityPartitions)}
+	until(t, "the checkpoint stands at the head", func() bool {
+		there, err := ledger.Load(t.Context(), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return there.Sequence == 2
+	})
+}

@@ -154,7 +154,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		err := s.activity.Run(ctx)
+		err := run.Group(ctx, s.activity.Run, s.raiser.keep)
 		return errors.Join(err, s.raiser.finish(context.WithoutCancel(ctx)))
 	})
 }
