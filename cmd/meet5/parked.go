@@ -3,11 +3,11 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 
@@ -25,33 +25,11 @@ type parked struct {
 	Drop  parkedDrop  `cmd:"" help:"Give it up: it stays in the log and will never be handled."`
 }
 
-// parkedID names a parked event: group, log, partition and sequence, with dots
-// between them, as over HTTP.
-type parkedID string
-
-func idOf(p subscription.Parked) parkedID {
-	return parkedID(fmt.Sprintf("%s.%s.%d.%d", p.Group, p.Log, p.Partition, p.Sequence))
-}
-
-func (id parkedID) parse() (at subscription.Place, sequence uint64, err error) {
-	parts := strings.Split(string(id), ".")
-	if len(parts) == 4 {
-		var first, second error
-		at.Group, at.Log = parts[0], parts[1]
-		at.Partition, first = strconv.Atoi(parts[2])
-		sequence, second = strconv.ParseUint(parts[3], 10, 64)
-		if first == nil && second == nil {
-			return at, sequence, nil
-		}
-	}
-	return at, 0, &run.UsageError{Err: fmt.Errorf("ID: %q is none; `meet5 parked list` shows them, as in projections.activity.3.1234", string(id))}
-}
-
 // findParked looks for a parked event in every service's ledger.
-func findParked(ctx context.Context, b *backend.Tools, id parkedID) (subscription.Ledger, subscription.Parked, error) {
-	at, sequence, err := id.parse()
+func findParked(ctx context.Context, b *backend.Tools, id string) (subscription.Ledger, subscription.Parked, error) {
+	at, sequence, err := subscription.ParseID(id)
 	if err != nil {
-		return nil, subscription.Parked{}, err
+		return nil, subscription.Parked{}, &run.UsageError{Err: fmt.Errorf("ID: %w; `meet5 parked list` shows them", err)}
 	}
 	for _, l := range b.Ledgers {
 		list, err := l.Parked(ctx, at)
@@ -74,8 +52,8 @@ type parkedList struct {
 
 // parkedLine is a parked event as it is listed.
 type parkedLine struct {
-	ID      parkedID `json:"id"`
-	Service string   `json:"service"`
+	ID      string `json:"id"`
+	Service string `json:"service"`
 	subscription.Parked
 }
 
@@ -93,7 +71,7 @@ func (c *parkedList) Run(ctx context.Context, con *console) (err error) {
 			return err
 		}
 		for _, p := range list {
-			lines = append(lines, parkedLine{idOf(p), service, p})
+			lines = append(lines, parkedLine{p.ID(), service, p})
 		}
 	}
 	if c.JSON {
@@ -117,7 +95,7 @@ func (c *parkedList) Run(ctx context.Context, con *console) (err error) {
 }
 
 type parkedShow struct {
-	ID parkedID `arg:"" help:"The event, as in the list."`
+	ID string `arg:"" help:"The event, as in the list."`
 	place
 }
 
@@ -133,10 +111,10 @@ func (c *parkedShow) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	shown := struct {
-		ID parkedID `json:"id"`
+		ID string `json:"id"`
 		subscription.Parked
-		Content rawJSON `json:"content"`
-	}{ID: c.ID, Parked: p, Content: rawJSON("null")}
+		Content json.RawMessage `json:"content"`
+	}{ID: c.ID, Parked: p, Content: json.RawMessage("null")}
 	for _, l := range []log.Reader{b.Logs.User, b.Logs.Activity, b.Logs.Fraud} {
 		if l.Name() != p.Log {
 			continue
@@ -154,14 +132,8 @@ func (c *parkedShow) Run(ctx context.Context, con *console) (err error) {
 	return con.json(shown)
 }
 
-// rawJSON is JSON already.
-type rawJSON []byte
-
-// MarshalJSON implements json.Marshaler.
-func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
-
 type parkedRetry struct {
-	ID parkedID `arg:"" help:"The event, as in the list."`
+	ID string `arg:"" help:"The event, as in the list."`
 	place
 }
 
@@ -171,7 +143,7 @@ func (c *parkedRetry) Run(ctx context.Context, con *console) error {
 }
 
 type parkedDrop struct {
-	ID parkedID `arg:"" help:"The event, as in the list."`
+	ID string `arg:"" help:"The event, as in the list."`
 	place
 }
 
@@ -181,7 +153,7 @@ func (c *parkedDrop) Run(ctx context.Context, con *console) error {
 }
 
 // order notes what is to be done. Whoever follows does it.
-func (p place) order(ctx context.Context, con *console, id parkedID, o subscription.Order) (err error) {
+func (p place) order(ctx context.Context, con *console, id string, o subscription.Order) (err error) {
 	b, err := p.openToRead(ctx, con)
 	if err != nil {
 		return err

@@ -1,9 +1,12 @@
 package subscription
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,6 +32,11 @@ type Place struct {
 }
 
 func (p Place) String() string { return fmt.Sprintf("%s/%s/%d", p.Group, p.Log, p.Partition) }
+
+// Compare orders places by group, log and partition.
+func (p Place) Compare(q Place) int {
+	return cmp.Or(cmp.Compare(p.Group, q.Group), cmp.Compare(p.Log, q.Log), cmp.Compare(p.Partition, q.Partition))
+}
 
 // Checkpoint is how far a group has come, and how it was then. Times are kept to
 // the microsecond.
@@ -73,6 +81,32 @@ type Parked struct {
 	ParkedAt time.Time `json:"parked_at"`
 	// Order is what an operator has asked for and nobody has done yet.
 	Order Order `json:"order,omitempty"`
+}
+
+// Compare orders parked events by place and sequence.
+func (p Parked) Compare(q Parked) int {
+	return cmp.Or(p.Place.Compare(q.Place), cmp.Compare(p.Sequence, q.Sequence))
+}
+
+// ID names a parked event to operators: group, log, partition and sequence, with
+// dots between them, as in projections.activity.3.1234.
+func (p Parked) ID() string {
+	return fmt.Sprintf("%s.%s.%d.%d", p.Group, p.Log, p.Partition, p.Sequence)
+}
+
+// ParseID reads what ID makes: the place and the sequence of a parked event.
+func ParseID(id string) (at Place, sequence uint64, err error) {
+	parts := strings.Split(id, ".")
+	if len(parts) == 4 {
+		at.Group, at.Log = parts[0], parts[1]
+		var partitionErr, sequenceErr error
+		at.Partition, partitionErr = strconv.Atoi(parts[2])
+		sequence, sequenceErr = strconv.ParseUint(parts[3], 10, 64)
+		if partitionErr == nil && sequenceErr == nil {
+			return at, sequence, nil
+		}
+	}
+	return Place{}, 0, fmt.Errorf("%q is not the ID of a parked event, such as projections.activity.3.1234", id)
 }
 
 // Checkpoints keeps how far groups have come.

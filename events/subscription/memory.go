@@ -1,7 +1,6 @@
 package subscription
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -46,7 +45,7 @@ func (m *Memory) Save(_ context.Context, c Checkpoint) error {
 func (m *Memory) List(context.Context) ([]Checkpoint, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return slices.SortedFunc(maps.Values(m.checkpoints), func(a, b Checkpoint) int { return comparePlaces(a.Place, b.Place) }), nil
+	return slices.SortedFunc(maps.Values(m.checkpoints), func(a, b Checkpoint) int { return a.Place.Compare(b.Place) }), nil
 }
 
 // Park implements Ledger.
@@ -80,9 +79,7 @@ func (m *Memory) Parked(_ context.Context, at Place) ([]Parked, error) {
 			out = slices.AppendSeq(out, maps.Values(there))
 		}
 	}
-	slices.SortFunc(out, func(a, b Parked) int {
-		return cmp.Or(comparePlaces(a.Place, b.Place), cmp.Compare(a.Sequence, b.Sequence))
-	})
+	slices.SortFunc(out, Parked.Compare)
 	return out[:min(len(out), MaxParked)], nil
 }
 
@@ -105,8 +102,4 @@ func (m *Memory) Order(_ context.Context, at Place, sequence uint64, order Order
 	p.Order = order
 	m.parked[at][sequence] = p
 	return nil
-}
-
-func comparePlaces(a, b Place) int {
-	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Partition, b.Partition))
 }

@@ -17,11 +17,11 @@ package operate
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -49,7 +49,7 @@ func (s Source) Statuses() []subscription.Status {
 		all = append(all, sub.Status()...)
 	}
 	slices.SortStableFunc(all, func(a, b subscription.Status) int {
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Partition, b.Partition))
+		return a.Place.Compare(b.Place)
 	})
 	return all
 }
@@ -102,11 +102,6 @@ type parkedItem struct {
 	Waits string `json:"waits_behind,omitempty"`
 }
 
-// idOf names a parked event in a path.
-func idOf(p subscription.Parked) string {
-	return fmt.Sprintf("%s.%s.%d.%d", p.Group, p.Log, p.Partition, p.Sequence)
-}
-
 // parked is everything that is parked, each once however many subscriptions share
 // a ledger.
 func (s Source) parked(ctx context.Context) ([]parkedItem, error) {
@@ -119,7 +114,7 @@ func (s Source) parked(ctx context.Context) ([]parkedItem, error) {
 			}
 			first := make(map[[16]byte]string)
 			for _, one := range list {
-				item := parkedItem{ID: idOf(one), Parked: one, Waits: first[one.Key]}
+				item := parkedItem{ID: one.ID(), Parked: one, Waits: first[one.Key]}
 				if item.Waits == "" {
 					first[one.Key] = item.ID
 				}
@@ -128,7 +123,7 @@ func (s Source) parked(ctx context.Context) ([]parkedItem, error) {
 		}
 	}
 	slices.SortStableFunc(items, func(a, b parkedItem) int {
-		return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Sequence, b.Sequence))
+		return a.Parked.Compare(b.Parked)
 	})
 	return items, nil
 }
@@ -162,8 +157,11 @@ func (s Source) listParked(c echo.Context) error {
 	if after != "" {
 		// An event that is parked no more has no place; the list then goes on with
 		// the first that comes after it.
-		from, ok := parseID(after)
-		at := slices.IndexFunc(items, func(p parkedItem) bool { return ok && comparePlace(p.Parked, from) > 0 })
+		var from subscription.Parked
+		if from.Place, from.Sequence, err = subscription.ParseID(after); err != nil {
+			return err // a cursor is of our own making
+		}
+		at := slices.IndexFunc(items, func(p parkedItem) bool { return p.Parked.Compare(from) > 0 })
 		if at < 0 {
 			at = len(items)
 		}
@@ -177,28 +175,12 @@ func (s Source) listParked(c echo.Context) error {
 	return web.List(c, items, next)
 }
 
-func comparePlace(a, b subscription.Parked) int {
-	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Partition, b.Partition), cmp.Compare(a.Sequence, b.Sequence))
-}
-
-// parseID reads what idOf makes.
-func parseID(id string) (p subscription.Parked, ok bool) {
-	parts := strings.Split(id, ".")
-	if len(parts) != 4 {
-		return p, false
-	}
-	p.Group, p.Log = parts[0], parts[1]
-	var partitionErr, sequenceErr error
-	p.Partition, partitionErr = strconv.Atoi(parts[2])
-	p.Sequence, sequenceErr = strconv.ParseUint(parts[3], 10, 64)
-	return p, partitionErr == nil && sequenceErr == nil
-}
-
 // find returns the subscription of a path's parked event, and the event.
 func (s Source) find(c echo.Context) (*subscription.Subscription, subscription.Parked, error) {
 	notFound := problem.NotFound("no such event is parked; it may have been retried or dropped")
-	want, ok := parseID(c.Param("id"))
-	if !ok {
+	var want subscription.Parked
+	var err error
+	if want.Place, want.Sequence, err = subscription.ParseID(c.Param("id")); err != nil {
 		return nil, want, notFound
 	}
 	for _, sub := range s() {
@@ -227,22 +209,17 @@ func (s Source) showParked(c echo.Context) error {
 	answer := struct {
 		parkedItem
 		Content any `json:"content"`
-	}{parkedItem: parkedItem{ID: idOf(p), Parked: p}}
+	}{parkedItem: parkedItem{ID: p.ID(), Parked: p}}
 	e, err := log.Get(c.Request().Context(), sub.Log(), events.Position{Partition: p.Partition, Sequence: p.Sequence})
 	switch {
 	case errors.Is(err, log.ErrNotFound), errors.Is(err, events.ErrCorrupt): // as harmed as it is
 	case err != nil:
 		return unavailable(err)
 	default:
-		answer.Content = rawJSON(events.AppendCloudEvent(nil, sub.Log().Name(), e))
+		answer.Content = json.RawMessage(events.AppendCloudEvent(nil, sub.Log().Name(), e))
 	}
 	return c.JSON(http.StatusOK, answer)
 }
-
-type rawJSON []byte
-
-// MarshalJSON implements json.Marshaler.
-func (r rawJSON) MarshalJSON() ([]byte, error) { return r, nil }
 
 // order notes what is to be done, and answers 202 with the event.
 func (s Source) order(o subscription.Order) echo.HandlerFunc {
@@ -261,6 +238,6 @@ func (s Source) order(o subscription.Order) echo.HandlerFunc {
 			return unavailable(err)
 		}
 		p.Order = o
-		return c.JSON(http.StatusAccepted, parkedItem{ID: idOf(p), Parked: p})
+		return c.JSON(http.StatusAccepted, parkedItem{ID: p.ID(), Parked: p})
 	}
 }

@@ -85,6 +85,6 @@ func (l *Ledger) List(ctx context.Context) (out []subscription.Checkpoint, err e
 		return nil, fmt.Errorf("list checkpoints: %w", err)
 	}
 	// Keys sort otherwise: partition 10 before 2.
-	slices.SortFunc(out, func(a, b subscription.Checkpoint) int { return comparePlaces(a.Place, b.Place) })
+	slices.SortFunc(out, func(a, b subscription.Checkpoint) int { return a.Place.Compare(b.Place) })
 	return out, nil
 }

@@ -16,7 +16,6 @@
 package boltledger
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"strconv"
@@ -108,10 +107,6 @@ func placeOf(key []byte) (subscription.Place, error) {
 		return subscription.Place{}, fmt.Errorf("checkpoint %q: want group/log/partition: %w", key, err)
 	}
 	return subscription.Place{Group: parts[0], Log: parts[1], Partition: partition}, nil
-}
-
-func comparePlaces(a, b subscription.Place) int {
-	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Partition, b.Partition))
 }
 
 // kept is a time as it is kept.

@@ -2,7 +2,6 @@ package boltledger
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/binary"
 	"encoding/json"
@@ -110,9 +109,7 @@ func (l *Ledger) Parked(ctx context.Context, at subscription.Place) (out []subsc
 		return nil, fmt.Errorf("read what is parked at %v: %w", at, err)
 	}
 	// Keys of several places sort otherwise: partition 10 before 2.
-	slices.SortFunc(out, func(a, b subscription.Parked) int {
-		return cmp.Or(comparePlaces(a.Place, b.Place), cmp.Compare(a.Sequence, b.Sequence))
-	})
+	slices.SortFunc(out, subscription.Parked.Compare)
 	return out[:min(len(out), subscription.MaxParked)], nil
 }
 

@@ -114,6 +114,6 @@ func (l *Ledger) List(ctx context.Context) ([]subscription.Checkpoint, error) {
 		}
 	}
 	// Sorted here: those of earlier builds have no fields to sort by.
-	slices.SortFunc(out, func(a, b subscription.Checkpoint) int { return comparePlaces(a.Place, b.Place) })
+	slices.SortFunc(out, func(a, b subscription.Checkpoint) int { return a.Place.Compare(b.Place) })
 	return out, nil
 }

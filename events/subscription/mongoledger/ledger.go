@@ -23,7 +23,6 @@
 package mongoledger
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -85,10 +84,6 @@ func placeOf(id string) (subscription.Place, error) {
 		return subscription.Place{}, fmt.Errorf("checkpoint %q: want group/log/partition: %w", id, err)
 	}
 	return subscription.Place{Group: parts[0], Log: parts[1], Partition: partition}, nil
-}
-
-func comparePlaces(a, b subscription.Place) int {
-	return cmp.Or(cmp.Compare(a.Group, b.Group), cmp.Compare(a.Log, b.Log), cmp.Compare(a.Partition, b.Partition))
 }
 
 // stored is a sequence as it is stored.

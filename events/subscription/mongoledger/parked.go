@@ -1,7 +1,6 @@
 package mongoledger
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -93,9 +92,7 @@ func (l *Ledger) Park(ctx context.Context, list ...subscription.Parked) error {
 	// that park the same events must not wait for each other. Of an event that is
 	// given twice, the last counts.
 	list = slices.Clone(list)
-	slices.SortStableFunc(list, func(a, b subscription.Parked) int {
-		return cmp.Or(comparePlaces(a.Place, b.Place), cmp.Compare(a.Sequence, b.Sequence))
-	})
+	slices.SortStableFunc(list, subscription.Parked.Compare)
 	writes := make([]mongo.WriteModel, len(list))
 	for i, p := range list {
 		id, err := parkedID(p.Place, p.Sequence)
