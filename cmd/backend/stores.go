@@ -243,6 +243,14 @@ func Migrations(dbs migrations.Databases, logger *slog.Logger) (*migrations.Runn
 			}
 			return nil
 		}},
+		migrations.Step{Version: 9, Name: "index only those commits that hold keys", Up: func(ctx context.Context, d migrations.Databases) error {
+			for name, partitions := range map[string]int{events.UserLog: events.UserPartitions, events.ActivityLog: events.ActivityPartitions, events.FraudLog: events.FraudPartitions} {
+				if err := mongolog.Create(ctx, d.Log, name, partitions); err != nil {
+					return err
+				}
+			}
+			return nil
+		}},
 	)})
 }
 

@@ -454,7 +454,7 @@ func TestVerifyFindsAllThatIsHarmedOnMongoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	want = append(want, "user/0 at 1: the store does not guard a key of this event")
-	if err := dbs.Log.Collection(mongolog.CollectionName(events.FraudLog, 0)).Indexes().DropOne(t.Context(), "keys"); err != nil {
+	if err := dbs.Log.Collection(mongolog.CollectionName(events.FraudLog, 0)).Indexes().DropOne(t.Context(), "held"); err != nil {
 		t.Fatal(err)
 	}
 	want = append(want, `check log fraud: fraud.p00 has no unique index on "k"`)

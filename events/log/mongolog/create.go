@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
@@ -16,14 +15,18 @@ import (
 const (
 	// logsCollection holds what a log was made with, one document per log.
 	logsCollection = "logs"
-	// keysIndex is the index that lets a key be held once.
-	keysIndex = "keys"
+	// keysIndex is the index that lets a key be held once. It has only the commits
+	// that hold some: to leave the others out of a sparse index, which is what
+	// sparseIndex was, costs a server almost what putting them in would.
+	keysIndex   = "held"
+	sparseIndex = "keys"
 	// format is the version of the layout that this build reads and writes.
 	format = 1
 	// maxPartitions is what a commit's encoding has room for.
 	maxPartitions = 1 << 16
-	// namespaceExists is the server's code for a collection that is there.
+	// The server's codes for a collection that is there, and an index that is not.
 	namespaceExists = 48
+	indexNotFound   = 27
 )
 
 // ErrNotReady says that the database lacks what Create makes.
@@ -36,10 +39,15 @@ type meta struct {
 	Format     int    `bson:"format"`
 }
 
-// Create makes the log's collections and indexes. What is there already stays as
-// it is, so that Create may be repeated, but not at once with another: servers differ
-// in what they make of that, and the migrations' lock prevents it. It fails if the
-// log was made with another number of partitions.
+// withKeys is what a commit that holds keys meets. A query for keys says it too, or
+// the server may not see that the index serves it.
+var withKeys = bson.E{Key: "$exists", Value: true}
+
+// Create makes the log's collections and indexes, and replaces an index that an
+// earlier build made. What is there already stays as it is, so that Create may be
+// repeated, but not at once with another: servers differ in what they make of that,
+// and the migrations' lock prevents it. It fails if the log was made with another
+// number of partitions.
 func Create(ctx context.Context, db *mongo.Database, name string, partitions int) error {
 	if err := create(ctx, db, name, partitions); err != nil {
 		return fmt.Errorf("create log %s: %w", name, err)
@@ -65,16 +73,25 @@ func create(ctx context.Context, db *mongo.Database, name string, partitions int
 	}
 	for _, coll := range s.parts {
 		err := db.CreateCollection(ctx, coll.Name())
-		if e, ok := errors.AsType[mongo.ServerError](err); err != nil && (!ok || !e.HasErrorCode(namespaceExists)) {
+		if err != nil && !hasCode(err, namespaceExists) {
 			return fmt.Errorf("create collection %s: %w", coll.Name(), err)
 		}
-		unique := options.Index().SetName(keysIndex).SetUnique(true).SetSparse(true)
-		_, err = coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: fieldKeys, Value: 1}}, Options: unique})
+		held := options.Index().SetName(keysIndex).SetUnique(true).
+			SetPartialFilterExpression(bson.D{{Key: fieldKeys, Value: bson.D{withKeys}}})
+		_, err = coll.Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: fieldKeys, Value: 1}}, Options: held})
 		if err != nil {
 			return fmt.Errorf("create index %s of %s: %w", keysIndex, coll.Name(), err)
 		}
+		if err := coll.Indexes().DropOne(ctx, sparseIndex); err != nil && !hasCode(err, indexNotFound) {
+			return fmt.Errorf("drop index %s of %s: %w", sparseIndex, coll.Name(), err)
+		}
 	}
 	return nil
+}
+
+func hasCode(err error, code int) bool {
+	e, ok := errors.AsType[mongo.ServerError](err)
+	return ok && e.HasErrorCode(code)
 }
 
 // Check verifies that the log was made, with this number of partitions, and that
@@ -109,17 +126,23 @@ func (s *Store) checkMeta(ctx context.Context) error {
 }
 
 func checkIndex(ctx context.Context, coll *mongo.Collection) error {
-	specs, err := coll.Indexes().ListSpecifications(ctx)
+	var indexes []struct {
+		Key    bson.D `bson:"key"`
+		Unique bool   `bson:"unique"`
+		Filter bson.D `bson:"partialFilterExpression"`
+	}
+	cur, err := coll.Indexes().List(ctx)
+	if err == nil {
+		err = cur.All(ctx, &indexes)
+	}
 	if err != nil {
 		return fmt.Errorf("list indexes of %s: %w", coll.Name(), err)
 	}
-	guards := func(i mongo.IndexSpecification) bool {
-		elems, err := i.KeysDocument.Elements()
-		return err == nil && len(elems) == 1 && elems[0].Key() == fieldKeys &&
-			i.Unique != nil && *i.Unique && i.Sparse != nil && *i.Sparse
+	for _, i := range indexes {
+		if i.Unique && len(i.Key) == 1 && i.Key[0].Key == fieldKeys &&
+			len(i.Filter) == 1 && i.Filter[0].Key == fieldKeys && fmt.Sprint(i.Filter[0].Value) == fmt.Sprint(bson.D{withKeys}) {
+			return nil
+		}
 	}
-	if !slices.ContainsFunc(specs, guards) {
-		return fmt.Errorf("%s has no unique index on %q: %w", coll.Name(), fieldKeys, ErrNotReady)
-	}
-	return nil
+	return fmt.Errorf("%s has no unique index on %q: %w", coll.Name(), fieldKeys, ErrNotReady)
 }

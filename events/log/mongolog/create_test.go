@@ -32,6 +32,41 @@ func TestCreateMayBeRepeated(t *testing.T) {
 	}
 }
 
+// TestCreateReplacesTheIndexOfAnEarlierBuild: keys stay held, and are found.
+func TestCreateReplacesTheIndexOfAnEarlierBuild(t *testing.T) {
+	db := database(t, nil)
+	newStore(t, db, 1)
+	part := db.Collection("activity.p00")
+	if err := part.Indexes().DropOne(t.Context(), "held"); err != nil {
+		t.Fatal(err)
+	}
+	sparse := options.Index().SetName("keys").SetUnique(true).SetSparse(true)
+	if _, err := part.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "k", Value: 1}}, Options: sparse}); err != nil {
+		t.Fatal(err)
+	}
+	s := mongolog.Open(db, logName, 1)
+	if err := s.Check(t.Context()); !errors.Is(err, mongolog.ErrNotReady) {
+		t.Fatalf("%v, want ErrNotReady", err)
+	}
+	insert(t, s, commitOf(t, 0, 1, 2, 10), "claim:anna")
+	if err := mongolog.Create(t.Context(), db, logName, 1); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Insert(t.Context(), commitOf(t, 0, 3, 1, 10), []string{"claim:anna"}); !errors.Is(err, log.ErrTaken) {
+		t.Errorf("a held key: %v, want ErrTaken", err)
+	}
+	if held, err := s.Held(t.Context(), 0, []string{"claim:anna", "claim:bert"}); err != nil || !held["claim:anna"] || held["claim:bert"] {
+		t.Errorf("held are %v (%v), want anna's alone", held, err)
+	}
+	indexes, err := part.Indexes().ListSpecifications(t.Context())
+	if err != nil || len(indexes) != 2 {
+		t.Errorf("there are %d indexes (%v), want that of _id and one of keys", len(indexes), err)
+	}
+}
+
 func TestTheNumberOfPartitionsIsFixed(t *testing.T) {
 	db := database(t, nil)
 	newStore(t, db, 3)
@@ -70,15 +105,24 @@ func TestCheckSaysWhatIsMissingAndWhatToRun(t *testing.T) {
 		t.Fatal(err)
 	}
 	part := db.Collection("activity.p01")
-	if err := part.Indexes().DropOne(t.Context(), "keys"); err != nil {
+	if err := part.Indexes().DropOne(t.Context(), "held"); err != nil {
 		t.Fatal(err)
 	}
 	expect(`activity.p01 has no unique index on "k"`)
-	weak := mongo.IndexModel{Keys: bson.D{{Key: "k", Value: 1}}, Options: options.Index().SetSparse(true)}
-	if _, err := part.Indexes().CreateOne(t.Context(), weak); err != nil {
-		t.Fatal(err)
+	exists := bson.D{{Key: "k", Value: bson.D{{Key: "$exists", Value: true}}}}
+	for name, weak := range map[string]*options.IndexOptionsBuilder{
+		"that others may hold too":      options.Index().SetPartialFilterExpression(exists),
+		"that an earlier build made":    options.Index().SetUnique(true).SetSparse(true),
+		"of commits that nobody writes": options.Index().SetUnique(true).SetPartialFilterExpression(bson.D{{Key: "x", Value: bson.D{{Key: "$exists", Value: true}}}}),
+	} {
+		if _, err := part.Indexes().CreateOne(t.Context(), mongo.IndexModel{Keys: bson.D{{Key: "k", Value: 1}}, Options: weak.SetName("weak")}); err != nil {
+			t.Fatal(name, err)
+		}
+		expect(`activity.p01 has no unique index on "k"`)
+		if err := part.Indexes().DropOne(t.Context(), "weak"); err != nil {
+			t.Fatal(name, err)
+		}
 	}
-	expect(`activity.p01 has no unique index on "k"`)
 	if err := part.Drop(t.Context()); err != nil {
 		t.Fatal(err)
 	}

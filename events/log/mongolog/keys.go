@@ -46,7 +46,7 @@ func (s *Store) held(ctx context.Context, partition int, keys []string, held map
 	for _, k := range keys {
 		wanted[encodeKey(k)] = k
 	}
-	filter := bson.D{{Key: fieldKeys, Value: bson.D{{Key: "$in", Value: encodeKeys(keys)}}}}
+	filter := bson.D{{Key: fieldKeys, Value: bson.D{withKeys, {Key: "$in", Value: encodeKeys(keys)}}}}
 	only := bson.D{{Key: fieldFirst, Value: 0}, {Key: fieldKeys, Value: 1}}
 	cur, err := coll.Find(ctx, filter, options.Find().SetProjection(only))
 	if err != nil {
@@ -88,7 +88,7 @@ func (s *Store) byKey(ctx context.Context, partition int, from, to string) ([]ev
 	// $elemMatch, because without it one key of a commit may meet the one bound
 	// and another key the other.
 	within := bson.D{{Key: "$gte", Value: encodeKey(from)}, {Key: "$lt", Value: encodeKey(to)}}
-	filter := bson.D{{Key: fieldKeys, Value: bson.D{{Key: "$elemMatch", Value: within}}}}
+	filter := bson.D{{Key: fieldKeys, Value: bson.D{withKeys, {Key: "$elemMatch", Value: within}}}}
 	cur, err := coll.Find(ctx, filter, commitsInOrder())
 	if err != nil {
 		return nil, err
