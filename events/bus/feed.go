@@ -20,7 +20,20 @@ const (
 	FeedBytes = 64 << 20
 	// FeedDrain is how long Run goes on publishing what waits when it is to end.
 	FeedDrain = 5 * time.Second
+	// maxAhead and maxAheadBytes are how many calls for a partition a Sender may
+	// have under way, and how many bytes these hold before no other is begun.
+	maxAhead      = 16
+	maxAheadBytes = 1 << 20
 )
+
+// Sender is a publisher that can send what comes next before the bus has taken what
+// came before.
+type Sender interface {
+	message.Publisher
+	// Send returns once the messages are on their way, in order. Then wait, which
+	// must be called once, returns what Publish would.
+	Send(topic string, messages ...*message.Message) (wait func() error, err error)
+}
 
 // FeedOptions adjusts a feed. A field that is not above zero has its default.
 type FeedOptions struct {
@@ -44,12 +57,14 @@ type FeedStats struct {
 
 // Feed takes commits from a log's writer, who must not wait, and publishes them:
 // each partition's in the order in which they were offered, all partitions at
-// once, whatever is queued of one in a single call. What does not fit, and what
-// fails, is dropped, since those who follow read it in the log.
+// once, whatever is queued of one in a single call. To a Sender it goes on sending
+// while calls are under way. What does not fit, and what fails, is dropped, since
+// those who follow read it in the log.
 type Feed struct {
-	pub  message.Publisher
-	opts FeedOptions
-	log  *slog.Logger
+	pub    message.Publisher
+	sender Sender // pub, or nil if it is none
+	opts   FeedOptions
+	log    *slog.Logger
 
 	pumps sync.WaitGroup
 
@@ -74,6 +89,15 @@ type line struct {
 	topic string
 	queue []offer
 	busy  bool // a pump is at it
+
+	ahead      []flight // oldest first
+	aheadBytes int
+}
+
+// flight is a call of a Sender under way.
+type flight struct {
+	commits, bytes int
+	wait           func() error
 }
 
 type offer struct {
@@ -95,11 +119,13 @@ func NewFeed(pub message.Publisher, opts FeedOptions) *Feed {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Feed{
+	f := &Feed{
 		pub: pub, opts: opts, log: opts.Logger,
 		lines:   make(map[lineKey]*line),
 		failing: make(map[*line]bool),
 	}
+	f.sender, _ = pub.(Sender)
+	return f
 }
 
 // Offer queues a commit and never waits. A full queue drops the commit that has
@@ -214,10 +240,10 @@ func (f *Feed) Stats() FeedStats {
 	return f.stats
 }
 
-// pump publishes a line's queue until it is empty.
+// pump publishes a line's queue until it is empty, or enough of it is under way.
 func (f *Feed) pump(l *line) {
 	for {
-		batch := f.take(l)
+		batch, size := f.take(l)
 		if batch == nil {
 			return
 		}
@@ -226,25 +252,69 @@ func (f *Feed) pump(l *line) {
 			messages[i] = Message(batch[i].commit)
 			messages[i].SetContext(f.ctx)
 		}
-		f.settle(l, len(batch), f.pub.Publish(l.topic, messages...))
+		if f.sender == nil {
+			f.settle(l, len(batch), f.pub.Publish(l.topic, messages...))
+			continue
+		}
+		wait, err := f.sender.Send(l.topic, messages...)
+		if err != nil {
+			wait = func() error { return err }
+		}
+		f.await(l, flight{len(batch), size, wait})
 	}
 }
 
 // take empties the line's queue, or retires its pump.
-func (f *Feed) take(l *line) []offer {
+func (f *Feed) take(l *line) (batch []offer, size int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.ctx.Err() != nil || len(l.queue) == 0 {
+	if f.ctx.Err() != nil || len(l.queue) == 0 || len(l.ahead) >= maxAhead || l.aheadBytes >= maxAheadBytes {
 		l.busy = false
-		return nil
+		return nil, 0
 	}
-	batch := l.queue
+	batch = l.queue
 	l.queue = nil
-	f.commits -= len(batch)
 	for i := range batch {
-		f.bytes -= len(batch[i].commit.Bytes())
+		size += len(batch[i].commit.Bytes())
 	}
-	return batch
+	f.commits -= len(batch)
+	f.bytes -= size
+	return batch, size
+}
+
+// await has a flight settled once it has ended, and those before it.
+func (f *Feed) await(l *line, next flight) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l.ahead = append(l.ahead, next)
+	l.aheadBytes += next.bytes
+	if len(l.ahead) == 1 {
+		f.pumps.Go(func() { f.land(l, next) })
+	}
+}
+
+// land settles a line's flights until there are none.
+func (f *Feed) land(l *line, oldest flight) {
+	for more := true; more; {
+		f.settle(l, oldest.commits, oldest.wait())
+		oldest, more = f.landed(l)
+	}
+}
+
+// landed forgets the oldest flight, wakes the pump that may have waited for it, and
+// returns the next one.
+func (f *Feed) landed(l *line) (next flight, more bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	l.aheadBytes -= l.ahead[0].bytes
+	l.ahead[0] = flight{}
+	l.ahead = l.ahead[1:]
+	f.wake(l)
+	if len(l.ahead) == 0 {
+		l.ahead = nil
+		return flight{}, false
+	}
+	return l.ahead[0], true
 }
 
 // settle counts a batch, and tells of an outage when it begins and ends.

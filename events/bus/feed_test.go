@@ -260,6 +260,76 @@ func TestFeedRunsOnce(t *testing.T) {
 	}
 }
 
+// aheadGate is a gate that can be sent ahead to.
+type aheadGate struct{ *gate }
+
+func (g aheadGate) Send(topic string, messages ...*message.Message) (func() error, error) {
+	sent := make(chan *call)
+	inner := &gate{calls: sent}
+	failed := make(chan error, 1)
+	go func() { failed <- inner.Publish(topic, messages...) }()
+	g.calls <- <-sent
+	return func() error { return <-failed }, nil
+}
+
+// To a Sender the feed goes on sending before it knows what became of the calls
+// before, and counts them in their order all the same.
+func TestFeedSendsAhead(t *testing.T) {
+	const ahead = 16
+	g := aheadGate{newGate()}
+	f := bus.NewFeed(g, bus.FeedOptions{})
+	stop := run(f)
+	var calls []*call
+	for n := uint64(1); n <= ahead; n++ {
+		f.Offer(commit(t, 3, n))
+		calls = append(calls, (<-g.calls).expect(t, 3, n))
+	}
+	// No more are under way. What comes now gathers, and goes once there is room.
+	f.Offer(commit(t, 3, ahead+1))
+	f.Offer(commit(t, 3, ahead+2))
+	select {
+	case <-g.calls:
+		t.Fatal("a call too many is under way")
+	case <-time.After(20 * time.Millisecond):
+	}
+	outage := errors.New("no broker today")
+	go func() {
+		for _, c := range calls[1:] {
+			c.result <- nil
+		}
+	}()
+	expectStats(t, f, bus.FeedStats{}) // the first one is not settled
+	calls[0].result <- outage
+	(<-g.calls).expect(t, 3, ahead+1, ahead+2).result <- nil
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	expectStats(t, f, bus.FeedStats{Published: ahead + 1, Failed: 1})
+}
+
+// Few large calls are as much as many small ones.
+func TestFeedSendsSoManyBytesAhead(t *testing.T) {
+	g := aheadGate{newGate()}
+	f := bus.NewFeed(g, bus.FeedOptions{Commits: 1 << 20})
+	for range 1 << 20 / len(commit(t, 3, 1).Bytes()) {
+		f.Offer(commit(t, 3, 1))
+	}
+	f.Offer(commit(t, 3, 1))
+	stop := run(f)
+	large := <-g.calls
+	f.Offer(commit(t, 3, 2))
+	select {
+	case <-g.calls:
+		t.Fatal("a call was begun beside one of a MiB")
+	case <-time.After(20 * time.Millisecond):
+	}
+	large.result <- nil
+	(<-g.calls).expect(t, 3, 2).result <- nil
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
 // On a real bus, offered from several writers at once, every partition arrives
 // whole and in order.
 func TestFeedKeepsEachPartitionsOrder(t *testing.T) {

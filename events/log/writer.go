@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,10 +30,10 @@ const (
 	// targetCommitBytes closes a commit that still has room for events.
 	targetCommitBytes = 1 << 20
 	// DefaultLinger is the Linger of a log on a server.
-	DefaultLinger = 4 * time.Millisecond
-	// lingerShare is the share of what the last commit took that the next one
-	// lingers at most: half.
-	lingerShare = 2
+	DefaultLinger = 8 * time.Millisecond
+	// lingerTimes is how many times as long as the last commit took the next one
+	// lingers at most.
+	lingerTimes = 3
 	// maxAttempts bounds how often a commit runs into other writers'.
 	maxAttempts = 64
 	// maxYield bounds how long a writer that was not first leaves the partition to
@@ -57,10 +58,10 @@ type Options struct {
 	// Backoff waits before the n-th attempt (from 1) after an unclear outcome,
 	// or until ctx ends; exponential from 2 ms to 500 ms if nil.
 	Backoff func(ctx context.Context, n int) error
-	// Linger is how long a commit waits at most for more appends by those who were
-	// just answered. It is for stores to which a commit costs far more than the
-	// events in it; DefaultLinger suits a server. Zero: not at all. Who appends alone
-	// never waits.
+	// Linger is how long a commit waits at most for more appends: by those who were
+	// just answered, and by anybody while other partitions' commits are under way. It
+	// is for stores to which a commit costs far more than the events in it;
+	// DefaultLinger suits a server. Zero: not at all. Who appends alone never waits.
 	Linger time.Duration
 	// Random draws from [0, 1) how long to yield to other writers; rand.Float64 if
 	// nil. It must be safe for concurrent use.
@@ -76,6 +77,8 @@ type Log struct {
 	stop  context.CancelFunc
 	group sync.WaitGroup
 	once  sync.Once
+	// writing is how many partitions have a commit under way.
+	writing atomic.Int32
 }
 
 // New makes a log of a store. It does no I/O; a partition's tail is read on the
@@ -308,36 +311,52 @@ func (p *partition) step(ctx context.Context) bool {
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.log.opt.Timeout)
 	defer cancel()
+	p.log.writing.Add(1)
 	began := time.Now()
 	p.write(ctx, batch)
 	ended := time.Now()
-	p.lingerUntil = ended.Add(min(ended.Sub(began)/lingerShare, p.log.opt.Linger))
+	p.log.writing.Add(-1)
+	p.lingerUntil = ended.Add(min(lingerTimes*ended.Sub(began), p.log.opt.Linger))
 	return true
 }
 
-// linger waits until those who were just answered have brought their next, though
-// no longer than a fraction of what the last commit took: a commit costs far more
-// than an event in it, and callers would else make two groups for ever that are
-// written by turns. Who appends alone, or after a pause, does not wait.
+// linger waits a moment for appends to share a commit, which costs far more than an
+// event in it: for those who were just answered to bring their next, who would else
+// make two groups for ever that are written by turns; and for a second one, while
+// the server is at other partitions' commits, so that the busier it is the fewer it
+// is given. A partition that has been quiet does not wait, and neither does who
+// appends alone.
 func (p *partition) linger(ctx context.Context) {
 	left := time.Until(p.lingerUntil)
-	if left <= 0 || p.expected < 2 || p.waiting() == 0 {
+	if left <= 0 || p.enough() {
 		return
 	}
-	enough := time.NewTimer(left)
-	defer enough.Stop()
-	for p.waiting() < p.expected {
+	over := time.NewTimer(left)
+	defer over.Stop()
+	for !p.enough() {
 		select {
 		case _, open := <-p.wake:
 			if !open {
 				return
 			}
-		case <-enough.C:
+		case <-over.C:
 			return
 		case <-ctx.Done():
 			return
 		}
 	}
+}
+
+// enough says that there is no use in lingering: nothing is queued, or all that is
+// expected.
+func (p *partition) enough() bool {
+	expected := p.expected
+	if expected < 2 && p.log.writing.Load() > 0 {
+		expected = 2
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.queue) == 0 || len(p.queue) >= expected || p.events >= events.MaxCommitEvents || p.bytes >= targetCommitBytes
 }
 
 // waiting is how many appends are queued.

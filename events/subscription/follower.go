@@ -32,6 +32,7 @@ type follower struct {
 	saved    uint64
 	savedAt  time.Time
 	follows  bool                 // another instance is the active one
+	heard    bool                 // the bus has brought all that is new since the last tick
 	parked   map[uuid.UUID]uint64 // the first event of a key that is parked
 	isParked int                  // how many events are parked in all
 }
@@ -136,16 +137,23 @@ func (f *follower) follow(ctx context.Context) {
 			return
 		}
 	}
-	if b.flush(ctx) && asked {
+	if !b.flush(ctx) {
+		return
+	}
+	if f.heard = !asked; asked {
 		f.goOn(ctx)
 	}
 }
 
 // tick looks whether the log has gone on without a hint, and after what is
-// parked.
+// parked. While the bus brings everything there is no need to look.
 func (f *follower) tick(ctx context.Context) {
 	if f.isParked > 0 {
 		_ = f.noted(lookAfterParked, f.tend(ctx))
+	}
+	if f.heard {
+		f.heard = false
+		return
 	}
 	head, err := f.cfg.Log.Head(ctx, f.at.Partition)
 	if f.noted(compareHeads, err) != nil {

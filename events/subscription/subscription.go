@@ -47,7 +47,7 @@ const (
 	// bus and wait for the handler; beyond it the log is read instead.
 	maxPending = 256
 	// saveEvery is how often a checkpoint is saved at most while events flow.
-	saveEvery = 250 * time.Millisecond
+	saveEvery = time.Second
 	// heartbeatEvery is how often it is saved while none do.
 	heartbeatEvery = 5 * time.Second
 	// Failed calls are repeated after minRetry, doubled up to maxRetry.

@@ -264,6 +264,26 @@ func TestAnIdleSubscriptionComparesHeads(t *testing.T) {
 	r.until(30)
 }
 
+// While the bus brings everything no head is asked for, and when it stops in the
+// middle that shows all the same.
+func TestWhatTheBusLosesAtTheEndIsFound(t *testing.T) {
+	f, r := setUp(t), newRecorder(t)
+	s, _ := f.run(subscription.Config{Handler: r.handle, Bus: f.wires, Idle: time.Millisecond})
+	if err := s.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for !f.wires.complete() {
+		time.Sleep(time.Millisecond)
+	}
+	for n := 30; n <= 300; n += 30 {
+		f.append(30)
+		for _, c := range f.made[n-30 : n-15] {
+			f.wires.send(c)
+		}
+		r.until(n)
+	}
+}
+
 func TestAFailingBatchIsHandedOverAgainAndNamedInTheStatus(t *testing.T) {
 	f, r := setUp(t), newRecorder(t)
 	failures := 0

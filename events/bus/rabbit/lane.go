@@ -100,7 +100,7 @@ type sent struct {
 	tag     string // correlation ID, with RequireRoute
 }
 
-// batch is the messages of one Publish call on their way.
+// batch is the messages of one Publish or Send call on their way.
 type batch struct {
 	*lane
 	sent    []sent
@@ -110,13 +110,19 @@ type batch struct {
 	err     error // why the first that failed did
 }
 
-func (l *lane) publish(r route, messages []*message.Message) error {
+// send sends the messages; what becomes of them wait says.
+func (l *lane) send(r route, messages []*message.Message) (*batch, error) {
 	b := &batch{lane: l, sent: make([]sent, 0, len(messages))}
 	for _, m := range messages {
 		if err := b.send(r, m); err != nil {
-			return b.abandon(err)
+			return nil, b.abandon(err)
 		}
 	}
+	return b, nil
+}
+
+// wait waits until all messages are confirmed or have failed.
+func (b *batch) wait(messages []*message.Message) error {
 	for b.settled < len(b.sent) {
 		if _, err := b.step(messages[b.settled].Context(), nil); err != nil {
 			return b.abandon(err)

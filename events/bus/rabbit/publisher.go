@@ -8,6 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/ThreeDotsLabs/watermill/message"
+
+	"github.com/meet5/backend/events/bus"
 )
 
 // Publisher is a Watermill publisher. It connects at the first Publish. It is
@@ -21,7 +23,7 @@ type Publisher struct {
 
 	mu     sync.Mutex
 	closed bool
-	calls  sync.WaitGroup // Publish calls, and confirms that they gave up on
+	calls  sync.WaitGroup // Publish and Send calls, and confirms that they gave up on
 
 	laneMu sync.Mutex
 	lane   *lane // the latest
@@ -40,49 +42,76 @@ func NewPublisher(cfg Config) (*Publisher, error) {
 // Unrouted is how many messages no queue has taken.
 func (p *Publisher) Unrouted() uint64 { return p.unrouted.Load() }
 
+var _ bus.Sender = (*Publisher)(nil)
+
 // Publish sends the messages in order and waits until the broker has confirmed
 // them all. After an error some of them may have been sent, never one that
 // stands behind one that was not. A message's context ends the wait for it.
 func (p *Publisher) Publish(topic string, messages ...*message.Message) error {
-	if len(messages) == 0 {
-		return nil
-	}
-	if err := p.publish(topic, messages); err != nil {
-		return fmt.Errorf("publish to %s: %w", topic, err)
-	}
-	return nil
-}
-
-func (p *Publisher) publish(topic string, messages []*message.Message) error {
-	r, err := p.cfg.route(topic)
+	wait, err := p.Send(topic, messages...)
 	if err != nil {
 		return err
 	}
-	for _, m := range messages {
-		if err := check(m); err != nil {
-			return err
-		}
+	return wait()
+}
+
+// Send implements bus.Sender: it waits for nothing but room in the window.
+func (p *Publisher) Send(topic string, messages ...*message.Message) (wait func() error, err error) {
+	if len(messages) == 0 {
+		return func() error { return nil }, nil
 	}
+	to := func(err error) error {
+		if err != nil {
+			return fmt.Errorf("publish to %s: %w", topic, err)
+		}
+		return nil
+	}
+	if err := p.begin(); err != nil {
+		return nil, to(err)
+	}
+	b, err := p.send(topic, messages)
+	if err != nil {
+		p.calls.Done()
+		return nil, to(err)
+	}
+	return func() error {
+		defer p.calls.Done()
+		return to(b.wait(messages))
+	}, nil
+}
+
+// begin counts a call as begun, unless the publisher is closed.
+func (p *Publisher) begin() error {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.closed {
-		p.mu.Unlock()
 		return ErrClosed
 	}
 	p.calls.Add(1)
-	p.mu.Unlock()
-	defer p.calls.Done()
+	return nil
+}
 
+func (p *Publisher) send(topic string, messages []*message.Message) (*batch, error) {
+	r, err := p.cfg.route(topic)
+	if err != nil {
+		return nil, err
+	}
+	for _, m := range messages {
+		if err := check(m); err != nil {
+			return nil, err
+		}
+	}
 	l, err := p.currentLane(messages[0].Context())
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := p.link.accepts(); err != nil {
-		return err
+		return nil, err
 	}
 	if err := l.prepare(r); err != nil {
-		return err
+		return nil, err
 	}
-	return l.publish(r, messages)
+	return l.send(r, messages)
 }
 
 // currentLane returns the lane of the connection that there is now, and opens

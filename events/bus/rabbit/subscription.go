@@ -118,7 +118,7 @@ func (s *subscription) consume(c *consumer) {
 
 // ackWithin is how long an Ack waits at most for others to be sent together with
 // it. Each one that is sent costs a quorum queue a round of its log.
-const ackWithin = 2 * time.Millisecond
+const ackWithin = 50 * time.Millisecond
 
 // next waits for a delivery. Acks are sent for several deliveries at once: when half
 // of the prefetch has had its own, or when none has come for ackWithin.
