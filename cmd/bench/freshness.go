@@ -29,6 +29,8 @@ const (
 	// freshnessTurns is how many times longer than others a turn of freshness is, so
 	// that a 99th percentile is of some hundred.
 	freshnessTurns = 5
+	// watchEvery is how often a visit is watched: those who watch are load, too.
+	watchEvery = 25 * time.Millisecond
 	// pollEvery is how often a list is asked for while it is awaited. So much too
 	// late an answer may be, and a query longer.
 	pollEvery = 2 * time.Millisecond
@@ -197,16 +199,19 @@ func (w *whole) watch(ctx context.Context, perSecond float64, d time.Duration) (
 	err = each(ctx, connections+1, func(ctx context.Context, caller int) error {
 		if caller == connections {
 			defer func() { posted = w.visits.Load() - before }()
-			for first := true; first || time.Now().Before(until); first = false {
-				took, err := w.seeInStore(ctx)
+			for n := 0; n < 2 || time.Now().Before(until); n++ {
+				if err := pause(ctx, time.Until(begin.Add(time.Duration(n)*watchEvery))); err != nil {
+					return err
+				}
+				see, times := w.seeInStore, &inStore
+				if n%2 == 1 {
+					see, times = w.seeOverHTTP, &overHTTP
+				}
+				took, err := see(ctx)
 				if err != nil {
 					return err
 				}
-				inStore = append(inStore, took)
-				if took, err = w.seeOverHTTP(ctx); err != nil {
-					return err
-				}
-				overHTTP = append(overHTTP, took)
+				*times = append(*times, took)
 			}
 			return nil
 		}
