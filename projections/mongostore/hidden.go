@@ -58,21 +58,21 @@ func (s *Store) settleHidden(ctx context.Context, marks []mark) error {
 	for i := range marks {
 		ids[i] = userID(marks[i].actor)
 	}
-	return settle(ctx, s.hidden, ids, func(found []hiddenDoc) ([]mongo.WriteModel, error) {
+	return settle(ctx, s.hidden, ids, func(found []hiddenDoc) ([]writing, error) {
 		there := make(map[uuid.UUID]int64, len(found))
 		for _, d := range found {
 			there[uuid.UUID(d.ID.Data)] = d.Pos
 		}
-		var writes []mongo.WriteModel
+		var writes []writing
 		for i, m := range marks {
 			pos, ok := there[m.actor]
 			switch {
 			case !ok:
-				writes = append(writes, mongo.NewInsertOneModel().SetDocument(hiddenDoc{ids[i], m.Hidden, m.HiddenPos}))
+				writes = append(writes, writing{ids[i], mongo.NewInsertOneModel().SetDocument(hiddenDoc{ids[i], m.Hidden, m.HiddenPos})})
 			case pos < m.HiddenPos:
-				writes = append(writes, mongo.NewUpdateOneModel().
+				writes = append(writes, writing{ids[i], mongo.NewUpdateOneModel().
 					SetFilter(bson.D{{Key: "_id", Value: ids[i]}, {Key: "p", Value: pos}}).
-					SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: "h", Value: m.Hidden}, {Key: "p", Value: m.HiddenPos}}}}))
+					SetUpdate(bson.D{{Key: "$set", Value: bson.D{{Key: "h", Value: m.Hidden}, {Key: "p", Value: m.HiddenPos}}}})})
 			}
 		}
 		return writes, nil

@@ -96,7 +96,7 @@ func (s *Store) copyLikes(ctx context.Context, couples []couple) (changed []coup
 	for i := range found {
 		there[couple(found[i].ID.Data)] = &found[i]
 	}
-	var writes []mongo.WriteModel
+	var writes []writing
 	for i, c := range mutual {
 		d, ok := there[c]
 		if !ok {
@@ -112,11 +112,11 @@ func (s *Store) copyLikes(ctx context.Context, couples []couple) (changed []coup
 		changed = append(changed, c)
 		d.Revision++
 		if !ok {
-			writes = append(writes, mongo.NewInsertOneModel().SetDocument(d))
+			writes = append(writes, writing{d.ID, mongo.NewInsertOneModel().SetDocument(d)})
 			continue
 		}
-		writes = append(writes, mongo.NewReplaceOneModel().
-			SetFilter(bson.D{{Key: "_id", Value: d.ID}, {Key: "r", Value: d.Revision - 1}}).SetReplacement(d))
+		writes = append(writes, writing{d.ID, mongo.NewReplaceOneModel().
+			SetFilter(bson.D{{Key: "_id", Value: d.ID}, {Key: "r", Value: d.Revision - 1}}).SetReplacement(d)})
 	}
 	if len(writes) > 0 {
 		// Whether all of it met what was found shows in the next round.

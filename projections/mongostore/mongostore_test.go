@@ -5,7 +5,9 @@ import (
 	"errors"
 	"flag"
 	"os"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -55,6 +57,56 @@ func TestCreateMayBeRepeatedAndCheckSaysWhatIsMissing(t *testing.T) {
 	}
 	if err := s.Check(t.Context()); !errors.Is(err, mongostore.ErrNotReady) {
 		t.Fatalf("check without an index: %v, want ErrNotReady", err)
+	}
+}
+
+// TestWritersOfTheSameMatchesDoNotHoldEachOtherUp: two processes bring in likes
+// between the actors of all partitions, so that each match is written from two sides,
+// in batches that share their trips as they come.
+func TestWritersOfTheSameMatchesDoNotHoldEachOtherUp(t *testing.T) {
+	const partitions, actors, rounds = 8, 12, 4
+	db := database(t, nil)
+	stores := []*mongostore.Store{created(t, db), mongostore.Open(db)}
+	var all [partitions][actors]uuid.UUID
+	for p := range all {
+		for a := range all[p] {
+			all[p][a] = uuid.New()
+		}
+	}
+	kinds := []views.Kind{views.Liked, views.Withdrawn}
+	var wg sync.WaitGroup
+	for p := range partitions {
+		wg.Go(func() {
+			last := uint64(0)
+			for round := range rounds {
+				b := views.Batch{Partition: p, First: last + 1}
+				for _, actor := range all[p] {
+					for q := range all {
+						for _, target := range all[q] {
+							if target != actor {
+								last++
+								b.Changes = append(b.Changes, views.Change{Kind: kinds[round%2], Actor: actor, Target: target, At: time.Unix(int64(round), 0), Sequence: last})
+							}
+						}
+					}
+				}
+				// In parts that are small enough to share trips.
+				for part := range slices.Chunk(b.Changes, 100) {
+					some := views.Batch{Partition: p, First: part[0].Sequence, Last: part[len(part)-1].Sequence, Changes: part}
+					if err := stores[p%2].Apply(t.Context(), some); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	for p := range all {
+		n, err := stores[0].Stats(t.Context(), all[p][0])
+		if err != nil || n.LikesReceived != 0 || n.Matches != 0 {
+			t.Errorf("%+v (%v), want no likes and no matches after all were withdrawn", n, err)
+		}
 	}
 }
 

@@ -94,7 +94,7 @@ func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *colle
 	var asking sync.WaitGroup
 	asking.Go(func() { registered, registryErr = s.visibilityOf(ctx, partition, groups) })
 	defer asking.Wait()
-	return settle(ctx, coll, ids, func(found []D) ([]mongo.WriteModel, error) {
+	return settle(ctx, coll, ids, func(found []D) ([]writing, error) {
 		there := make(map[pairKey]P, len(found))
 		for i := range found {
 			d := P(&found[i])
@@ -103,14 +103,14 @@ func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *colle
 		if asking.Wait(); registryErr != nil {
 			return nil, registryErr
 		}
-		var writes []mongo.WriteModel
+		var writes []writing
 		for i, g := range groups {
 			if d, ok := there[g.key]; !ok {
 				d = P(new(D))
 				actor := g.key.first()
 				*d.common() = pair{ID: ids[i], Actor: userID(actor), Target: userID(g.key.second()), Pos: g.last(), Visible: registered[actor]}
 				d.fold(g.changes)
-				writes = append(writes, mongo.NewInsertOneModel().SetDocument(d))
+				writes = append(writes, writing{ids[i], mongo.NewInsertOneModel().SetDocument(d)})
 			} else if changes := g.after(d.common().Pos); len(changes) > 0 {
 				d.fold(changes)
 				writes = append(writes, update(d, g.last()))
@@ -121,7 +121,7 @@ func settlePairs[D any, P pairDoc[D]](ctx context.Context, s *Store, coll *colle
 }
 
 // update writes the document's fields over the position that was found.
-func update[D any, P pairDoc[D]](d P, position int64) mongo.WriteModel {
+func update[D any, P pairDoc[D]](d P, position int64) writing {
 	set, unset := d.fields()
 	set = append(set, bson.E{Key: "p", Value: position})
 	change := bson.D{{Key: "$set", Value: set}}
@@ -129,7 +129,7 @@ func update[D any, P pairDoc[D]](d P, position int64) mongo.WriteModel {
 		change = append(change, bson.E{Key: "$unset", Value: unset})
 	}
 	p := d.common()
-	return mongo.NewUpdateOneModel().
+	return writing{p.ID, mongo.NewUpdateOneModel().
 		SetFilter(bson.D{{Key: "_id", Value: p.ID}, {Key: "p", Value: p.Pos}}).
-		SetUpdate(change)
+		SetUpdate(change)}
 }

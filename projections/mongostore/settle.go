@@ -1,6 +1,7 @@
 package mongostore
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,7 @@ const duplicateKey = 11000
 // a round's writes have all met what was read, or plan has none. A write is an
 // insert, or an update of a document as it was found, so that one that comes too
 // late does nothing.
-func settle[D any](ctx context.Context, coll *collection, ids []bson.Binary, plan func(found []D) ([]mongo.WriteModel, error)) error {
+func settle[D any](ctx context.Context, coll *collection, ids []bson.Binary, plan func(found []D) ([]writing, error)) error {
 	for range maxRounds {
 		found, err := find[D](ctx, coll, ids)
 		if err != nil {
@@ -48,17 +49,23 @@ func settle[D any](ctx context.Context, coll *collection, ids []bson.Binary, pla
 	return fmt.Errorf("write to %s: %w", coll.Name(), errContended)
 }
 
+// writing is a write to one document.
+type writing struct {
+	id    bson.Binary
+	model mongo.WriteModel
+}
+
 // collection is one of the store's, with its traffic gathered.
 type collection struct {
 	*mongo.Collection
 	finds  gathering[[]bson.Binary, []bson.Raw]
-	writes gathering[[]mongo.WriteModel, bool]
+	writes gathering[[]writing, bool]
 }
 
 func newCollection(coll *mongo.Collection) *collection {
 	c := &collection{Collection: coll}
 	c.finds.size, c.finds.do = func(ids []bson.Binary) int { return len(ids) }, c.findAll
-	c.writes.size, c.writes.do = func(w []mongo.WriteModel) int { return len(w) }, c.writeAll
+	c.writes.size, c.writes.do = func(w []writing) int { return len(w) }, c.writeAll
 	return c
 }
 
@@ -111,20 +118,26 @@ func (c *collection) findAll(ctx context.Context, all [][]bson.Binary) ([][]bson
 
 // write sends inserts and updates of one document each, and says whether all of
 // them met what they were made for. Those that did have taken effect in any case.
-func write(ctx context.Context, coll *collection, writes []mongo.WriteModel) (met bool, err error) {
+func write(ctx context.Context, coll *collection, writes []writing) (met bool, err error) {
 	if met, err = coll.writes.call(ctx, writes); err != nil {
 		return false, fmt.Errorf("write to %s: %w", coll.Name(), err)
 	}
 	return met, nil
 }
 
-// writeAll makes one bulk write of several. The server counts what met over all of
-// them: if anything did not, each counts as not having met, and reads again.
-func (c *collection) writeAll(ctx context.Context, all [][]mongo.WriteModel) (met []bool, err error) {
-	writes := slices.Concat(all...)
+// writeAll makes one bulk write of several, sorted by document: a server that does
+// a bulk write in one transaction holds what it has written until the end, and two
+// who wrote the same documents in different orders would wait for each other. The
+// server counts what met over all of them: if anything did not, each counts as not
+// having met, and reads again.
+func (c *collection) writeAll(ctx context.Context, all [][]writing) (met []bool, err error) {
+	sorted := slices.Concat(all...)
+	slices.SortStableFunc(sorted, func(a, b writing) int { return bytes.Compare(a.id.Data, b.id.Data) })
+	writes := make([]mongo.WriteModel, len(sorted))
 	updates := int64(0)
-	for _, w := range writes {
-		if _, ok := w.(*mongo.UpdateOneModel); ok {
+	for i, w := range sorted {
+		writes[i] = w.model
+		if _, ok := w.model.(*mongo.UpdateOneModel); ok {
 			updates++
 		}
 	}

@@ -43,13 +43,13 @@ func (s *Store) addVisits(ctx context.Context, partition int, groups []changesOf
 	if err != nil {
 		return false, err
 	}
-	writes := make([]mongo.WriteModel, len(groups))
+	writes := make([]writing, len(groups))
 	for i, g := range groups {
 		var d visitDoc
 		d.fold(g.changes)
 		v := visible[g.key.first()]
 		before := bson.D{{Key: "$lt", Value: int64(g.changes[0].Sequence)}} //nolint:gosec // logs end below 2⁶³
-		writes[i] = mongo.NewUpdateOneModel().SetUpsert(true).
+		writes[i] = writing{g.key.stored(), mongo.NewUpdateOneModel().SetUpsert(true).
 			SetFilter(bson.D{{Key: "_id", Value: g.key.stored()}, {Key: "p", Value: before}}).
 			SetUpdate(bson.D{
 				{Key: "$inc", Value: bson.D{{Key: "n", Value: d.Count}}},
@@ -60,7 +60,7 @@ func (s *Store) addVisits(ctx context.Context, partition int, groups []changesOf
 					{Key: "a", Value: userID(g.key.first())}, {Key: "t", Value: userID(g.key.second())},
 					{Key: "h", Value: v.Hidden}, {Key: "hp", Value: v.HiddenPos},
 				}},
-			})
+			})}
 	}
 	return write(ctx, s.visits, writes)
 }
