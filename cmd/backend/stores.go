@@ -79,10 +79,6 @@ func (w Where) Validate() error {
 	return nil
 }
 
-// logFile is the file of the data folder that holds the logs. The other files are
-// worth nothing without it.
-const logFile = "log.db"
-
 // Empty says that the folder holds no data: Open would make it. Real services are
 // not asked, and never empty.
 func (w Where) Empty() bool {
@@ -92,6 +88,14 @@ func (w Where) Empty() bool {
 	_, err := os.Stat(filepath.Join(w.Data, logFile))
 	return errors.Is(err, fs.ErrNotExist)
 }
+
+// Files of the data folder. Those of the services are worth nothing without the logs.
+const (
+	logFile      = "log.db"
+	userFile     = "user.db"
+	activityFile = "activity.db"
+	fraudFile    = "fraud.db"
+)
 
 // Stores are what the services keep their data in. Close lets go of them.
 type Stores struct {
@@ -177,19 +181,19 @@ func (s *Stores) openFiles(ctx context.Context, w Where, logger *slog.Logger) er
 			return err
 		}
 	}
-	v, err := boltvault.Open(filepath.Join(w.Data, "user.db"))
+	v, err := boltvault.Open(filepath.Join(w.Data, userFile))
 	if err != nil {
 		return err
 	}
 	s.onClose(v.Close)
-	f, err := boltside.Open(filepath.Join(w.Data, "fraud.db"))
+	f, err := boltside.Open(filepath.Join(w.Data, fraudFile))
 	if err != nil {
 		return err
 	}
 	s.onClose(f.Close)
 	b := inproc.New(inproc.Config{})
 	s.onClose(b.Close)
-	a, err := boltledger.Open(filepath.Join(w.Data, "activity.db"))
+	a, err := boltledger.Open(filepath.Join(w.Data, activityFile))
 	if err != nil {
 		return err
 	}

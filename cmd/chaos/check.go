@@ -126,7 +126,7 @@ func (h *house) quiet(ctx context.Context) error {
 // verify checks a log by itself.
 func (h *house) verify(ctx context.Context, l *mongolog.Store) error {
 	var found []history.Violation
-	if _, err := verify.Log(ctx, l, func(f verify.Finding) {
+	if _, err := verify.Log(ctx, l, nil, func(f verify.Finding) {
 		if n := len(found); n == mostFindings {
 			found[n-1].More++
 			return

@@ -26,6 +26,9 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log/boltlog"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/events/subscription/boltledger"
+	"github.com/meet5/backend/events/subscription/mongoledger"
 )
 
 // copied is a copy of a data folder with changes made to its log file, behind
@@ -162,6 +165,15 @@ func TestVerifyFindsAllThatIsHarmedInAFile(t *testing.T) {
 		}
 		return nil
 	})
+	ledger, err := boltledger.Open(filepath.Join(spoilt, "activity.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ahead := subscription.Checkpoint{Place: subscription.Place{Group: "somebody", Log: events.FraudLog}, Sequence: 7_000_000}
+	if err := errors.Join(ledger.Save(t.Context(), ahead), ledger.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "to 7000000 are missing: the subscription somebody has worked through them")
 	e := command(t, "verify", "--json", "--data", spoilt)
 	if e.code != failed || strings.Contains(e.err, "all promises hold") {
 		t.Errorf("exit code %d", e.code)
@@ -458,6 +470,11 @@ func TestVerifyFindsAllThatIsHarmedOnMongoDB(t *testing.T) {
 		t.Fatal(err)
 	}
 	want = append(want, `check log fraud: fraud.p00 has no unique index on "k"`)
+	ahead := subscription.Checkpoint{Place: subscription.Place{Group: "somebody", Log: events.FraudLog}, Sequence: 7_000_000}
+	if err := mongoledger.Open(dbs.User).Save(t.Context(), ahead); err != nil {
+		t.Fatal(err)
+	}
+	want = append(want, "to 7000000 are missing: the subscription somebody has worked through them")
 
 	e := command(t, append([]string{"verify"}, flags(w)...)...)
 	if e.code != failed {

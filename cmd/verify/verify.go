@@ -12,8 +12,9 @@
 // A partition's IDs and keys are in memory while it is checked: about 100 bytes
 // an event, and the key and 100 bytes for each key.
 //
-// What cannot be seen in the data is that its end is missing: a log that has lost
-// its last commits, and their keys, is a whole, shorter log.
+// What cannot be seen in a log is that its end is missing: one that has lost its last
+// commits, and their keys, is a whole, shorter log. It shows where a subscription has
+// worked through more than is there; checkpoints say so.
 package verify
 
 import (
@@ -28,6 +29,7 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription"
 )
 
 // Finding is one fault.
@@ -68,23 +70,24 @@ type Summary struct {
 }
 
 // Log checks the log of a store that is open. Both stores can be walked over.
-func Log(ctx context.Context, s log.Store, report func(Finding), progress func(events int)) (Summary, error) {
+func Log(ctx context.Context, s log.Store, reached []subscription.Checkpoint, report func(Finding), progress func(events int)) (Summary, error) {
 	scanner, ok := s.(log.Scanner)
 	if !ok {
 		return Summary{}, fmt.Errorf("check the log %s: its store cannot be walked over", s.Name())
 	}
-	return Scan(ctx, scanner, report, progress)
+	return Scan(ctx, scanner, reached, report, progress)
 }
 
 // Scan checks one log and calls report with each fault, and progress with the
-// number of events of each commit that it has read. The error is ctx's or the
-// store's, when it could not be read to the end for another reason than harm.
-func Scan(ctx context.Context, s log.Scanner, report func(Finding), progress func(events int)) (Summary, error) {
+// number of events of each commit that it has read. Checkpoints of any log that were
+// read before tell it how far the log must reach. The error is ctx's or the store's,
+// when it could not be read to the end for another reason than harm.
+func Scan(ctx context.Context, s log.Scanner, reached []subscription.Checkpoint, report func(Finding), progress func(events int)) (Summary, error) {
 	sum := Summary{Log: s.Name(), Partitions: s.Partitions(), Types: make(map[string]int)}
 	for p := range s.Partitions() {
 		c := checker{
 			store: s, sum: &sum, partition: p, progress: progress,
-			ids: make(map[uuid.UUID]uint64), keys: make(map[string]held), versions: make(map[uuid.UUID]uint64), harmed: make(map[uint64]bool),
+			reached: reached, ids: make(map[uuid.UUID]uint64), keys: make(map[string]held), versions: make(map[uuid.UUID]uint64), harmed: make(map[uint64]bool),
 		}
 		c.tell = func(f Finding) {
 			sum.Findings++
@@ -104,6 +107,7 @@ type checker struct {
 	partition int
 	tell      func(Finding)
 	progress  func(events int)
+	reached   []subscription.Checkpoint
 
 	head     uint64 // of what was read
 	lossy    bool   // something before head could not be read
@@ -135,8 +139,23 @@ func (c *checker) run(ctx context.Context) error {
 	}
 	if c.pending != nil {
 		c.settle("; nothing that can be read follows it")
+	} else {
+		c.checkEnd()
 	}
 	return c.checkKeys(ctx)
+}
+
+// checkEnd looks whether somebody has come further than the partition reaches.
+func (c *checker) checkEnd() {
+	var furthest subscription.Checkpoint
+	for _, r := range c.reached {
+		if r.Log == c.store.Name() && r.Partition == c.partition && r.Sequence > max(c.head, furthest.Sequence) {
+			furthest = r
+		}
+	}
+	if furthest.Sequence > 0 {
+		c.report(c.head+1, "sequences %d to %d are missing: the subscription %s has worked through them, and the log ends before", c.head+1, furthest.Sequence, furthest.Group)
+	}
 }
 
 // entry checks what the store keeps in the place of a commit.

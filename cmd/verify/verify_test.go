@@ -15,6 +15,7 @@ import (
 	"github.com/meet5/backend/cmd/verify"
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/subscription"
 )
 
 // crafted is a store that keeps what no writer would have written.
@@ -28,6 +29,7 @@ type crafted struct {
 	strange map[int][]log.StoredKey // keys that are held besides
 	moved   map[string]uint64       // keys that lead to other commits
 	late    map[int][]events.Commit // that are appended once the keys are asked for
+	reached []subscription.Checkpoint
 }
 
 func (s *crafted) Name() string    { return s.name }
@@ -148,7 +150,7 @@ func sound(t *testing.T) *crafted {
 // check returns the findings as text and what is told of progress.
 func check(t *testing.T, s *crafted) (sum verify.Summary, found []string, told int, err error) {
 	t.Helper()
-	sum, err = verify.Scan(t.Context(), s, func(f verify.Finding) { found = append(found, f.String()) }, func(n int) { told += n })
+	sum, err = verify.Scan(t.Context(), s, s.reached, func(f verify.Finding) { found = append(found, f.String()) }, func(n int) { told += n })
 	if sum.Findings != len(found) {
 		t.Errorf("%d findings are summed up, %d were reported", sum.Findings, len(found))
 	}
@@ -219,6 +221,19 @@ func TestEachKindOfFaultIsFoundWhereItIs(t *testing.T) {
 		"a commit of another partition": {func(s *crafted) {
 			s.write(2, of(visit(2, nil)), func(h *header) { h.partition = 3 })
 		}, []string{"activity/2 at 2: commit 2: it holds commit 2 of activity/3"}},
+		"an end that is missing": {func(s *crafted) {
+			reach := func(group, log string, partition int, sequence uint64) {
+				s.reached = append(s.reached, subscription.Checkpoint{Place: subscription.Place{Group: group, Log: log, Partition: partition}, Sequence: sequence})
+			}
+			reach("slow", "activity", 2, 1)
+			reach("fast", "activity", 2, 9)
+			reach("faster", "user", 2, 10)
+			reach("fast", "activity", 3, 4)
+			reach("done", "activity", 1, 5)
+		}, []string{
+			"activity/2 at 2: sequences 2 to 9 are missing: the subscription fast has worked through them, and the log ends before",
+			"activity/3 at 1: sequences 1 to 4 are missing: the subscription fast",
+		}},
 		"a hole": {func(s *crafted) {
 			s.write(2, of(visit(2, nil)), func(h *header) { h.first = 5 })
 		}, []string{"activity/2 at 2: sequences 2 to 4 are missing"}},
@@ -336,7 +351,7 @@ func TestAStoreThatFailsIsNoFault(t *testing.T) {
 	}
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := verify.Scan(ended, sound(t), func(f verify.Finding) { t.Errorf("found %v", f) }, func(int) {}); !errors.Is(err, context.Canceled) {
+	if _, err := verify.Scan(ended, sound(t), nil, func(f verify.Finding) { t.Errorf("found %v", f) }, func(int) {}); !errors.Is(err, context.Canceled) {
 		t.Errorf("with its context ended: %v", err)
 	}
 }

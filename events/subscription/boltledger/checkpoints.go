@@ -4,7 +4,10 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"slices"
 
 	bolt "go.etcd.io/bbolt"
@@ -68,10 +71,28 @@ func (l *Ledger) Save(ctx context.Context, c subscription.Checkpoint) error {
 	return nil
 }
 
+// ListFile lists the checkpoints in a file that nobody writes to, without changing
+// it; none if there is no file.
+func ListFile(ctx context.Context, path string) (out []subscription.Checkpoint, err error) {
+	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	db, err := bolt.Open(path, 0o600, &bolt.Options{ReadOnly: true, Timeout: lockTimeout})
+	if err != nil {
+		return nil, fmt.Errorf("list checkpoints in %s: %w", path, err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	return (&Ledger{file: db}).List(ctx)
+}
+
 // List implements subscription.Ledger.
 func (l *Ledger) List(ctx context.Context) (out []subscription.Checkpoint, err error) {
 	err = l.view(ctx, func(tx *bolt.Tx) error {
-		return tx.Bucket(checkpointBucket).ForEach(func(key, value []byte) error {
+		b := tx.Bucket(checkpointBucket)
+		if b == nil {
+			return nil // a file that no ledger has been in yet, opened to read
+		}
+		return b.ForEach(func(key, value []byte) error {
 			at, err := placeOf(key)
 			if err != nil {
 				return err
