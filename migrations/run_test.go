@@ -17,54 +17,24 @@ import (
 
 	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/migrations"
 )
-
-// cleanupTimeout bounds dropping a test's databases.
-const cleanupTimeout = 30 * time.Second
-
-func connect(t *testing.T) *mongo.Client {
-	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return client
-}
 
 // databases are those of a new installation, dropped after the test.
 func databases(t *testing.T) (dbs migrations.Databases, prefix string) {
 	t.Helper()
-	client := connect(t)
 	prefix = "migrations_" + uuid.NewString()[:8]
-	dbs, err := migrations.Open(client, prefix)
+	dbs, err := migrations.Open(servertest.Client(t), prefix)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		for _, db := range []*mongo.Database{dbs.Log, dbs.User, dbs.Projections, dbs.Fraud, dbs.Activity} {
-			if err := db.Drop(ctx); err != nil {
-				t.Errorf("drop %s: %v", db.Name(), err)
-			}
-		}
-		if err := client.Disconnect(ctx); err != nil {
-			t.Error(err)
-		}
-	})
+	for _, db := range []*mongo.Database{dbs.Log, dbs.User, dbs.Projections, dbs.Fraud, dbs.Activity} {
+		servertest.Dropped(t, db)
+	}
 	return dbs, prefix
 }
 
@@ -332,7 +302,7 @@ const insideStep = "inside step 2"
 
 // stayInAStep runs step 1 and stays in step 2 until the process is killed.
 func stayInAStep(t *testing.T, prefix string) {
-	dbs, err := migrations.Open(connect(t), prefix)
+	dbs, err := migrations.Open(servertest.Client(t), prefix)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -19,13 +18,13 @@ import (
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/bus"
 	"github.com/meet5/backend/events/bus/inproc"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/boltlog"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/projections"
@@ -61,7 +60,7 @@ func newFleet(t *testing.T) *fleet {
 	ctx, cancel := context.WithTimeout(t.Context(), changeLimit)
 	t.Cleanup(cancel)
 	f := &fleet{T: t, ctx: ctx}
-	f.db = serverDatabase(t)
+	f.db = servertest.Database(t, "projections")
 	if err := errors.Join(mongostore.Create(ctx, f.db), mongoledger.Create(ctx, f.db)); err != nil {
 		t.Fatal(err)
 	}
@@ -106,31 +105,6 @@ func newFleet(t *testing.T) *fleet {
 		f.instances = append(f.instances, s)
 	}
 	return f
-}
-
-// serverDatabase is a new, empty database that is dropped after the test.
-func serverDatabase(t *testing.T) *mongo.Database {
-	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := client.Database("projections_" + uuid.NewString()[:8])
-	t.Cleanup(func() {
-		ctx := context.WithoutCancel(t.Context())
-		if err := errors.Join(db.Drop(ctx), client.Disconnect(ctx)); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
 }
 
 func (f *fleet) registry() *versions.Registry {

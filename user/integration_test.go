@@ -1,10 +1,8 @@
 package user_test
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"sync"
 	"testing"
@@ -12,15 +10,13 @@ import (
 
 	"github.com/ThreeDotsLabs/watermill/message"
 	"github.com/google/uuid"
-	amqp "github.com/rabbitmq/amqp091-go"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/bus"
 	"github.com/meet5/backend/events/bus/rabbit"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/user"
 	"github.com/meet5/backend/user/vault/mongovault"
 )
@@ -34,28 +30,13 @@ type distributed struct {
 
 func newDistributed(t *testing.T) *distributed {
 	t.Helper()
-	mongoURI, amqpURI := fromEnvironment(t, "MONGODB_URI"), fromEnvironment(t, "AMQP_URL")
-	client, err := mongo.Connect(options.Client().ApplyURI(mongoURI))
-	if err != nil {
-		t.Fatal(err)
-	}
-	name := "user-test-" + uuid.NewString()[:8]
-	db := client.Database(name)
+	amqpURI, db := servertest.AMQP(t), servertest.Database(t, "user-test")
+	name := db.Name()
 	w := &world{TB: t, flags: make(map[uuid.UUID]uint64), clock: &clock{now: time.Now().UTC()}}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
-		defer cancel()
-		if err := db.Drop(ctx); err != nil {
-			t.Error(err)
-		}
-		if err := client.Disconnect(ctx); err != nil {
-			t.Error(err)
-		}
-	})
 	w.must(mongolog.Create(t.Context(), db, events.UserLog, events.UserPartitions))
 	w.must(mongolog.Create(t.Context(), db, events.FraudLog, events.FraudPartitions))
 	w.must(mongovault.Create(t.Context(), db))
-	t.Cleanup(func() { deleteTopology(t, amqpURI, name) })
+	servertest.Undeclared(t, []string{name + ".fraud", name + ".user"}, []string{name + ".fraud.0.user-standing", name + ".user.0.user-erasure"})
 
 	w.users = mongolog.Open(db, events.UserLog, events.UserPartitions)
 	w.vault = mongovault.Open(db)
@@ -98,43 +79,6 @@ func (w *world) writer(store log.Store, prefix, amqpURI string) *log.Log {
 	l := log.New(store, log.Options{Clock: w.clock.Now, Committed: feed.Offer})
 	w.Cleanup(l.Close)
 	return l
-}
-
-func fromEnvironment(t *testing.T, name string) string {
-	t.Helper()
-	value := os.Getenv(name)
-	if value == "" {
-		missing := name + " is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	return value
-}
-
-func deleteTopology(t *testing.T, uri, prefix string) {
-	conn, err := amqp.Dial(uri)
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	defer conn.Close()
-	ch, err := conn.Channel()
-	if err != nil {
-		t.Error(err)
-		return
-	}
-	for _, queue := range []string{".fraud.0.user-standing", ".user.0.user-erasure"} {
-		if _, err := ch.QueueDelete(prefix+queue, false, false, false); err != nil {
-			t.Errorf("delete queue %s%s: %v", prefix, queue, err)
-		}
-	}
-	for _, exchange := range []string{".fraud", ".user"} {
-		if err := ch.ExchangeDelete(prefix+exchange, false, false); err != nil {
-			t.Errorf("delete exchange %s%s: %v", prefix, exchange, err)
-		}
-	}
 }
 
 func (d *distributed) on(s *user.Service) *world {

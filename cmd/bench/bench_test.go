@@ -20,6 +20,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/cmd/bench"
+	"github.com/meet5/backend/events/servertest"
 )
 
 // tiny is the least that there is to do.
@@ -28,14 +29,12 @@ func tiny(t *testing.T, w bench.Work) bench.Options {
 	o := bench.Options{
 		Names: []string{w.Name}, Rounds: 2, For: 20 * time.Millisecond, Scale: 0.001, Folder: t.TempDir(),
 		Prefix: "bench-" + uuid.NewString()[:8],
-		Mongo:  os.Getenv("MONGODB_URI"), AMQP: os.Getenv("AMQP_URL"),
 	}
-	if w.Mongo && o.Mongo == "" || w.AMQP && o.AMQP == "" {
-		const how = "AMQP_URL and MONGODB_URI are not set: make test brings up the real services"
-		if os.Getenv("CI") != "" {
-			t.Fatal(how)
-		}
-		t.Skip(how)
+	if w.Mongo {
+		o.Mongo = servertest.Mongo(t)
+	}
+	if w.AMQP {
+		o.AMQP = servertest.AMQP(t)
 	}
 	return o
 }

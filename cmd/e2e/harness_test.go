@@ -10,17 +10,15 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/cmd/backend"
+	"github.com/meet5/backend/events/servertest"
 )
 
 const (
@@ -39,27 +37,11 @@ func bothWays(t *testing.T, test func(t *testing.T, where backend.Where)) {
 // realServices names databases and exchanges of the test's own.
 func realServices(t *testing.T) backend.Where {
 	t.Helper()
-	w := backend.Where{Mongo: os.Getenv("MONGODB_URI"), AMQP: os.Getenv("AMQP_URL"), Prefix: "e2e-" + uuid.NewString()[:8]}
-	if w.Mongo == "" || w.AMQP == "" {
-		const how = "AMQP_URL and MONGODB_URI are not set: make test brings up the real services"
-		if os.Getenv("CI") != "" {
-			t.Fatal(how)
-		}
-		t.Skip(how)
+	w := backend.Where{Mongo: servertest.Mongo(t), AMQP: servertest.AMQP(t), Prefix: "e2e-" + uuid.NewString()[:8]}
+	client := servertest.Client(t)
+	for _, db := range []string{"log", "user", "projections", "fraud", "activity"} {
+		servertest.Dropped(t, client.Database(w.Prefix+"_"+db))
 	}
-	t.Cleanup(func() {
-		client, err := mongo.Connect(options.Client().ApplyURI(w.Mongo))
-		if err != nil {
-			t.Error(err)
-			return
-		}
-		for _, db := range []string{"log", "user", "projections", "fraud", "activity"} {
-			if err := client.Database(w.Prefix + "_" + db).Drop(context.Background()); err != nil {
-				t.Error(err)
-			}
-		}
-		_ = client.Disconnect(context.Background())
-	})
 	return w
 }
 

@@ -22,6 +22,7 @@ import (
 
 	"github.com/meet5/backend/cmd/backend"
 	main "github.com/meet5/backend/cmd/meet5"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/fraud/backtest"
 )
 
@@ -66,13 +67,7 @@ func inBothWays(t *testing.T, test func(t *testing.T, w backend.Where)) {
 // its databases at the end.
 func realServices(t *testing.T) backend.Where {
 	t.Helper()
-	w := backend.Where{Mongo: os.Getenv("MONGODB_URI"), AMQP: os.Getenv("AMQP_URL"), Prefix: "cli-" + uuid.NewString()[:8]}
-	if w.Mongo == "" || w.AMQP == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("AMQP_URL and MONGODB_URI are not set")
-		}
-		t.Skip("AMQP_URL and MONGODB_URI are not set: make test brings the real services up")
-	}
+	w := backend.Where{Mongo: servertest.Mongo(t), AMQP: servertest.AMQP(t), Prefix: "cli-" + uuid.NewString()[:8]}
 	t.Cleanup(func() {
 		ctx := context.WithoutCancel(t.Context())
 		dbs, client, err := backend.Connect(ctx, w)

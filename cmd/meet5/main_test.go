@@ -2,7 +2,6 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,10 +14,9 @@ import (
 	"time"
 
 	"github.com/google/uuid"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events/log/boltlog"
+	"github.com/meet5/backend/events/servertest"
 )
 
 // Exit codes.
@@ -449,25 +447,10 @@ func TestNothingOfProgressInAPipe(t *testing.T) {
 
 func TestMigratePlansRunsAndListsTheSteps(t *testing.T) {
 	t.Parallel()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		if os.Getenv("CI") != "" {
-			t.Fatal("MONGODB_URI is not set")
-		}
-		t.Skip("MONGODB_URI is not set: make test brings the real services up")
+	uri, prefix, client := servertest.Mongo(t), "cli-"+uuid.NewString()[:8], servertest.Client(t)
+	for _, db := range []string{"log", "user", "projections", "fraud", "activity"} {
+		servertest.Dropped(t, client.Database(prefix+"_"+db))
 	}
-	prefix := "cli-" + uuid.NewString()[:8]
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		for _, db := range []string{"log", "user", "projections", "fraud", "activity"} {
-			if err := client.Database(prefix + "_" + db).Drop(context.WithoutCancel(t.Context())); err != nil {
-				t.Errorf("drop: %v", err)
-			}
-		}
-	})
 	migrate := func(what string) []string {
 		e := must(t, "migrate", what, "--mongo", uri, "--prefix", prefix)
 		if e.out == "" {

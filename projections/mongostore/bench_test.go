@@ -16,6 +16,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/projections/views"
 )
@@ -75,7 +76,7 @@ func BenchmarkLogToViews(b *testing.B) {
 			var ours, bare time.Duration
 			for b.Loop() {
 				b.StopTimer()
-				db := database(b, nil)
+				db := servertest.Database(b, "projections")
 				written := fill(b, db, drawn)
 				s := created(b, db)
 				b.StartTimer()

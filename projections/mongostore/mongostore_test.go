@@ -17,6 +17,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/projections/mongostore"
 	"github.com/meet5/backend/projections/storetest"
 	"github.com/meet5/backend/projections/views"
@@ -39,7 +40,7 @@ func TestEqualsTheMemoryStoreHoweverEventsAreDelivered(t *testing.T) {
 }
 
 func TestCreateMayBeRepeatedAndCheckSaysWhatIsMissing(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "projections")
 	s := mongostore.Open(db)
 	if err := s.Check(t.Context()); !errors.Is(err, mongostore.ErrNotReady) {
 		t.Fatalf("check of an empty database: %v, want ErrNotReady", err)
@@ -65,7 +66,7 @@ func TestCreateMayBeRepeatedAndCheckSaysWhatIsMissing(t *testing.T) {
 // in batches that share their trips as they come.
 func TestWritersOfTheSameMatchesDoNotHoldEachOtherUp(t *testing.T) {
 	const partitions, actors, rounds = 8, 12, 4
-	db := database(t, nil)
+	db := servertest.Database(t, "projections")
 	stores := []*mongostore.Store{created(t, db), mongostore.Open(db)}
 	var all [partitions][actors]uuid.UUID
 	for p := range all {
@@ -111,7 +112,7 @@ func TestWritersOfTheSameMatchesDoNotHoldEachOtherUp(t *testing.T) {
 }
 
 func TestVersionsLieSideBySide(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "projections")
 	first := created(t, db)
 	anna, bert := uuid.New(), uuid.New()
 	apply := func(s *mongostore.Store, times int) {
@@ -181,7 +182,7 @@ func TestAServerThatIsGoneIsUnavailable(t *testing.T) {
 // subject is one store: its documents belong to pairs of users, and each scene
 // and history has users of its own.
 func subject(t *testing.T) storetest.Subject {
-	s := created(t, database(t, exchanges()))
+	s := created(t, servertest.Database(t, "projections", options.Client().SetMonitor(exchanges())))
 	return storetest.Subject{Open: func() views.Store { return s }, Before: before}
 }
 
@@ -210,36 +211,4 @@ func exchanges() *event.CommandMonitor {
 			exchange()
 		}
 	}}
-}
-
-// cleanupTimeout bounds dropping a test's database.
-const cleanupTimeout = 30 * time.Second
-
-// database is a new, empty database that is dropped after the test.
-func database(t testing.TB, monitor *event.CommandMonitor) *mongo.Database {
-	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetMonitor(monitor))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := client.Database("projections_" + uuid.NewString()[:8])
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		if err := db.Drop(ctx); err != nil {
-			t.Errorf("drop %s: %v", db.Name(), err)
-		}
-		if err := client.Disconnect(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
 }

@@ -12,7 +12,9 @@ import (
 	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/projections/mongostore"
 	"github.com/meet5/backend/projections/views"
 )
@@ -22,13 +24,13 @@ import (
 func TestQueriesGoAlongTheirIndexes(t *testing.T) {
 	var mu sync.Mutex
 	var sent []bson.Raw
-	db := database(t, &event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
+	db := servertest.Database(t, "projections", options.Client().SetMonitor(&event.CommandMonitor{Started: func(_ context.Context, e *event.CommandStartedEvent) {
 		mu.Lock()
 		defer mu.Unlock()
 		if e.CommandName == "find" || e.CommandName == "aggregate" {
 			sent = append(sent, append(bson.Raw(nil), e.Command...))
 		}
-	}})
+	}}))
 	s := created(t, db)
 	user := someActivities(t, s)
 	visits := func(list func(context.Context, uuid.UUID, views.Page) ([]views.Visit, error)) func(views.Page) error {

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net"
-	"os"
 	"path/filepath"
 	"sync"
 	"sync/atomic"
@@ -21,6 +20,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/boltlog"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/projections/memstore"
@@ -89,15 +89,7 @@ func newWorld(t *testing.T) *world {
 // connect reaches the server; mortal, if set, decides when that ends.
 func connect(t *testing.T, mortal *mortal) *mongo.Client {
 	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	opts := options.Client().ApplyURI(uri)
+	opts := options.Client().ApplyURI(servertest.Mongo(t))
 	if mortal != nil {
 		// Once it is dead, nothing shall wait long for it.
 		opts.SetDialer(mortal).SetServerSelectionTimeout(500 * time.Millisecond).SetMonitor(&event.CommandMonitor{Started: mortal.started})

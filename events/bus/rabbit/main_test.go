@@ -1,7 +1,6 @@
 package rabbit_test
 
 import (
-	"os"
 	"sync"
 	"testing"
 
@@ -10,24 +9,11 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/meet5/backend/events/bus/rabbit"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
-}
-
-// amqpURL is where the tests find their broker.
-func amqpURL(tb testing.TB) string {
-	tb.Helper()
-	url := os.Getenv("AMQP_URL")
-	if url == "" {
-		const message = "AMQP_URL is not set: `make test` brings a RabbitMQ up and sets it"
-		if os.Getenv("CI") != "" {
-			tb.Fatal(message)
-		}
-		tb.Skip(message)
-	}
-	return url
 }
 
 // place is a corner of the broker for one test: exchanges and queues under a
@@ -44,7 +30,7 @@ type place struct {
 func newPlace(tb testing.TB) *place {
 	tb.Helper()
 	p := &place{
-		url:    amqpURL(tb),
+		url:    servertest.AMQP(tb),
 		prefix: "test-" + uuid.NewString(),
 		routes: map[[2]string]bool{},
 		groups: map[string]bool{},

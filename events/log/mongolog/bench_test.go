@@ -20,6 +20,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 )
 
 // bare is what a program without this package would insert.
@@ -57,7 +58,7 @@ func BenchmarkInsert(b *testing.B) {
 	for _, writers := range []int{1, 16} {
 		for _, n := range []int{1, 100, 500} {
 			b.Run(fmt.Sprintf("writers=%d/events=%d", writers, n), func(b *testing.B) {
-				db := database(b, nil)
+				db := servertest.Database(b, "mongolog")
 				s := newStore(b, db, 2*writers) // the upper half of the partitions is the bare driver's
 				evs := activities(n)
 				first := uint64(1)
@@ -105,7 +106,7 @@ func BenchmarkInsert(b *testing.B) {
 // cursor over the same documents.
 func BenchmarkRead(b *testing.B) {
 	const commits, each = 400, 500
-	db := database(b, nil)
+	db := servertest.Database(b, "mongolog")
 	s := newStore(b, db, 1)
 	evs := activities(each)
 	for i := range uint64(commits) {
@@ -157,7 +158,7 @@ func compare(b *testing.B, n int, store, driver time.Duration) {
 // BenchmarkByKey looks up one stream of four versions among many.
 func BenchmarkByKey(b *testing.B) {
 	const streams, versions = 2000, 4
-	s := newStore(b, database(b, nil), 1)
+	s := newStore(b, servertest.Database(b, "mongolog"), 1)
 	ids := make([]uuid.UUID, streams)
 	for i := range ids {
 		ids[i] = uuid.New()
@@ -195,10 +196,10 @@ func BenchmarkWriters(b *testing.B) {
 	)
 	for _, load := range []struct{ callers, batch int }{{256, 1}, {256, 10}, {256, 100}, {256, 500}} {
 		b.Run(fmt.Sprintf("callers=%d/batch=%d", load.callers, load.batch), func(b *testing.B) {
-			db := database(b, nil)
+			db := servertest.Database(b, "mongolog")
 			clients := make([]*mongo.Client, many)
 			for i := range clients {
-				clients[i] = connect(b, options.Client().ApplyURI(serverURI(b)))
+				clients[i] = servertest.Client(b)
 			}
 			streams := make([]uuid.UUID, partitions)
 			for i := range streams {

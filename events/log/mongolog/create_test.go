@@ -11,10 +11,11 @@ import (
 
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func TestCreateMayBeRepeated(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	newStore(t, db, 3)
 	s := mongolog.Open(db, logName, 3)
 	if err := s.Check(t.Context()); err != nil {
@@ -34,7 +35,7 @@ func TestCreateMayBeRepeated(t *testing.T) {
 
 // TestCreateReplacesTheIndexOfAnEarlierBuild: keys stay held, and are found.
 func TestCreateReplacesTheIndexOfAnEarlierBuild(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	newStore(t, db, 1)
 	part := db.Collection("activity.p00")
 	if err := part.Indexes().DropOne(t.Context(), "held"); err != nil {
@@ -68,7 +69,7 @@ func TestCreateReplacesTheIndexOfAnEarlierBuild(t *testing.T) {
 }
 
 func TestTheNumberOfPartitionsIsFixed(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	newStore(t, db, 3)
 	for name, err := range map[string]error{
 		"create": mongolog.Create(t.Context(), db, logName, 4),
@@ -90,7 +91,7 @@ func TestTheNumberOfPartitionsIsFixed(t *testing.T) {
 }
 
 func TestCheckSaysWhatIsMissingAndWhatToRun(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	s := mongolog.Open(db, logName, 2)
 	expect := func(want string) {
 		t.Helper()

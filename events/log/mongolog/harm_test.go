@@ -11,6 +11,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 )
 
 // anEvent is one whose stream belongs to a partition.
@@ -25,7 +26,7 @@ func anEvent(partition, partitions int) events.Event {
 // TestAHarmedLastCommitStopsItsPartitionAlone: what cannot be read is not written
 // after, nor over; the other partitions do not notice.
 func TestAHarmedLastCommitStopsItsPartitionAlone(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	s := newStore(t, db, 2)
 	insert(t, s, commitOf(t, 1, 1, 3, 10))
 	insert(t, s, commitOf(t, 1, 4, 2, 10))
@@ -60,7 +61,7 @@ func TestAHarmedLastCommitStopsItsPartitionAlone(t *testing.T) {
 // TestAWalkGoesPastAllHarm: every document has its entry, the sound ones without
 // an error.
 func TestAWalkGoesPastAllHarm(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	s := newStore(t, db, 1)
 	coll := db.Collection(mongolog.CollectionName(logName, 0))
 	next := uint64(1)

@@ -9,6 +9,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func firstsOf(commits []events.Commit) []uint64 {
@@ -20,7 +21,7 @@ func firstsOf(commits []events.Commit) []uint64 {
 }
 
 func TestByKeyFindsACommitByOneKeyWithinTheRange(t *testing.T) {
-	s := newStore(t, database(t, nil), 2)
+	s := newStore(t, servertest.Database(t, "mongolog"), 2)
 	insert(t, s, commitOf(t, 0, 1, 2, 10), "a", "z") // both bounds met, but by different keys
 	insert(t, s, commitOf(t, 0, 3, 1, 10), "m")
 	insert(t, s, commitOf(t, 0, 4, 1, 10))
@@ -46,7 +47,7 @@ func TestByKeyFindsACommitByOneKeyWithinTheRange(t *testing.T) {
 }
 
 func TestByKeyFindsTheVersionsOfOneStreamOnly(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	// Streams that differ in one byte, of which some sort as no text would.
 	var streams []uuid.UUID
 	for _, b := range []byte{0x00, 0x01, 0x40, 0x7f, 0x80, 0xfe, 0xff} {
@@ -72,7 +73,7 @@ func TestByKeyFindsTheVersionsOfOneStreamOnly(t *testing.T) {
 }
 
 func TestByKeyAndHeldAgreeWithAScanOverRandomKeys(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	// Short keys of few bytes meet often and are often prefixes of each other.
 	key := rapid.Custom(func(t *rapid.T) string {
 		return string(rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 'a', 'b', 0x7f, 0x80, 0xff}), 0, 4).Draw(t, "key"))
@@ -113,7 +114,7 @@ func TestByKeyAndHeldAgreeWithAScanOverRandomKeys(t *testing.T) {
 }
 
 func TestHeldAsksForMoreKeysThanOneQueryTakes(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	keys := make([]string, 25_000)
 	for i := range keys {
 		keys[i] = fmt.Sprintf("claim:%d", i)

@@ -16,13 +16,14 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func TestAnInsertWhoseAnswerIsLostIsOpenAndTryingAgainSettlesIt(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	newStore(t, db, 1)
 	uri, armed := lossy(t)
-	far := connect(t, options.Client().ApplyURI(uri).SetRetryWrites(false).
+	far := servertest.Client(t, options.Client().ApplyURI(uri).SetRetryWrites(false).
 		SetServerMonitoringMode(options.ServerMonitoringModePoll)).Database(db.Name())
 	s := mongolog.Open(far, logName, 1)
 
@@ -53,7 +54,7 @@ func TestAnInsertWhoseAnswerIsLostIsOpenAndTryingAgainSettlesIt(t *testing.T) {
 // insert and the connection with it, and is armed no more.
 func lossy(t *testing.T) (uri string, armed *atomic.Bool) {
 	t.Helper()
-	server, err := url.Parse(serverURI(t))
+	server, err := url.Parse(servertest.Mongo(t))
 	if err != nil {
 		t.Fatal(err)
 	}

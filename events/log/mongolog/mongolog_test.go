@@ -2,71 +2,23 @@ package mongolog_test
 
 import (
 	"context"
-	"os"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/logtest"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func TestStoreKeepsThePromisesOfTheLog(t *testing.T) {
 	logtest.Run(t, func(t *testing.T) log.Store {
-		return newStore(t, database(t, nil), logtest.Partitions)
+		return newStore(t, servertest.Database(t, "mongolog"), logtest.Partitions)
 	})
-}
-
-// cleanupTimeout bounds dropping a test's database.
-const cleanupTimeout = 30 * time.Second
-
-// database is a new, empty database that is dropped after the test.
-func database(t testing.TB, monitor *event.CommandMonitor) *mongo.Database {
-	t.Helper()
-	db := connect(t, options.Client().ApplyURI(serverURI(t)).SetMonitor(monitor)).Database("mongolog_" + uuid.NewString()[:8])
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		if err := db.Drop(ctx); err != nil {
-			t.Errorf("drop %s: %v", db.Name(), err)
-		}
-	})
-	return db
-}
-
-func serverURI(t testing.TB) string {
-	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	return uri
-}
-
-func connect(t testing.TB, opts *options.ClientOptions) *mongo.Client {
-	t.Helper()
-	client, err := mongo.Connect(opts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		if err := client.Disconnect(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return client
 }
 
 const logName = "activity"

@@ -11,12 +11,14 @@ import (
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
+	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func TestReadBeginsWithTheCommitThatHoldsTheNextSequence(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	var firsts, lasts []uint64
 	next := uint64(1)
 	for _, n := range []int{1, 5, 1, 1, 40, 2, 3, 1, 1, 1, 1, 1} {
@@ -42,7 +44,7 @@ func TestReadBeginsWithTheCommitThatHoldsTheNextSequence(t *testing.T) {
 }
 
 func TestReadMayBeLeftEarly(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	for first := range uint64(30) {
 		insert(t, s, commitOf(t, 0, first+1, 1, 10))
 	}
@@ -94,7 +96,7 @@ func TestDamageIsNamedWithItsPlace(t *testing.T) {
 		}, "commit 5 follows sequence 6, an overlap"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			db := database(t, nil)
+			db := servertest.Database(t, "mongolog")
 			s := newStore(t, db, 3)
 			insert(t, s, commitOf(t, 2, 1, 3, 10))
 			insert(t, s, middle)
@@ -114,7 +116,7 @@ func TestDamageIsNamedWithItsPlace(t *testing.T) {
 }
 
 func TestADocumentWithoutACountIsNotAHead(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	s := newStore(t, db, 1)
 	if _, err := db.Collection("activity.p00").InsertOne(t.Context(), bson.D{{Key: "_id", Value: int64(1)}}); err != nil {
 		t.Fatal(err)
@@ -154,7 +156,7 @@ func (r *replies) monitor() *event.CommandMonitor {
 
 func TestAPageIsBoundedByBytesAndHoldsNothingOnTheServer(t *testing.T) {
 	var seen replies
-	s := newStore(t, database(t, seen.monitor()), 1)
+	s := newStore(t, servertest.Database(t, "mongolog", options.Client().SetMonitor(seen.monitor())), 1)
 	const total, size = 40, 200_000
 	for first := range uint64(total) {
 		insert(t, s, commitOf(t, 0, first+1, 1, size))
@@ -175,7 +177,7 @@ func TestAPageIsBoundedByBytesAndHoldsNothingOnTheServer(t *testing.T) {
 }
 
 func TestAPartitionOfManySmallCommitsIsReadToItsEnd(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	// More than a server puts into one answer if it is not asked for more.
 	const total = 250
 	for first := range uint64(total) {
@@ -187,7 +189,7 @@ func TestAPartitionOfManySmallCommitsIsReadToItsEnd(t *testing.T) {
 }
 
 func TestAPageThatTheServerCutsIsNotTakenForTheEnd(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	// After small commits a page asks for many, and these are large.
 	var want []uint64
 	next := uint64(1)

@@ -14,10 +14,11 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/events/servertest"
 )
 
 func TestOfManyInsertsUnderOneSequenceOneWins(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	const writers = 16
 	commits := make([]events.Commit, writers)
 	errs := make([]error, writers)
@@ -47,7 +48,7 @@ func TestOfManyInsertsUnderOneSequenceOneWins(t *testing.T) {
 }
 
 func TestAKeyIsHeldOnceAndARefusedCommitLeavesNothing(t *testing.T) {
-	s := newStore(t, database(t, nil), 2)
+	s := newStore(t, servertest.Database(t, "mongolog"), 2)
 	insert(t, s, commitOf(t, 0, 1, 2, 10), "claim:anna", "claim:bert")
 	err := s.Insert(t.Context(), commitOf(t, 0, 3, 1, 10), []string{"claim:carl", "claim:bert"})
 	if !errors.Is(err, log.ErrTaken) {
@@ -65,7 +66,7 @@ func TestAKeyIsHeldOnceAndARefusedCommitLeavesNothing(t *testing.T) {
 }
 
 func TestCommitsWithoutKeysDoNotMeet(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	for first := range uint64(3) {
 		insert(t, s, commitOf(t, 0, first+1, 1, 10))
 	}
@@ -75,7 +76,7 @@ func TestCommitsWithoutKeysDoNotMeet(t *testing.T) {
 }
 
 func TestHeadIsTheLastEventOfTheLastCommit(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	for _, want := range []uint64{0, 3, 4, 504} {
 		head, err := s.Head(t.Context(), 0)
 		if err != nil || head != want {
@@ -89,7 +90,7 @@ func TestHeadIsTheLastEventOfTheLastCommit(t *testing.T) {
 }
 
 func TestWhatCannotBeStoredIsRefusedForWhatItIs(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	// The commit is within its own bound, but its keys, written as hex, are not.
 	keys := make([]string, 40_000)
 	for i := range keys {
@@ -116,7 +117,7 @@ func TestWhatCannotBeStoredIsRefusedForWhatItIs(t *testing.T) {
 }
 
 func TestTheLargestCommitIsKept(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	c := commitOf(t, 0, 1, events.MaxCommitBytes/events.MaxData-1, events.MaxData)
 	insert(t, s, c)
 	for got, err := range s.Read(t.Context(), 0, 0) {
@@ -127,7 +128,7 @@ func TestTheLargestCommitIsKept(t *testing.T) {
 }
 
 func TestAnEndedContextEndsEveryCall(t *testing.T) {
-	s := newStore(t, database(t, nil), 1)
+	s := newStore(t, servertest.Database(t, "mongolog"), 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	errs := map[string]error{"insert": s.Insert(ctx, commitOf(t, 0, 1, 1, 10), nil)}
@@ -144,7 +145,7 @@ func TestAnEndedContextEndsEveryCall(t *testing.T) {
 }
 
 func TestADocumentIsAsTheLayoutSays(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "mongolog")
 	s := newStore(t, db, 1)
 	c := commitOf(t, 0, 1, 7, 10)
 	insert(t, s, c, "claim:anna", "\x00\xff")

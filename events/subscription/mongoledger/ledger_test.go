@@ -3,57 +3,24 @@ package mongoledger_test
 import (
 	"context"
 	"errors"
-	"os"
 	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/event"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/events/subscription/ledgertest"
 	"github.com/meet5/backend/events/subscription/mongoledger"
 )
 
 func TestItKeepsThePromisesOfALedger(t *testing.T) {
-	ledgertest.Run(t, func(t *testing.T) subscription.Ledger { return ledger(t, database(t, nil)) })
-}
-
-// cleanupTimeout bounds dropping a test's database.
-const cleanupTimeout = 30 * time.Second
-
-// database is a new, empty database that is dropped after the test.
-func database(t *testing.T, monitor *event.CommandMonitor) *mongo.Database {
-	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(uri).SetMonitor(monitor))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := client.Database("ledger_" + uuid.NewString()[:8])
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		if err := db.Drop(ctx); err != nil {
-			t.Errorf("drop %s: %v", db.Name(), err)
-		}
-		if err := client.Disconnect(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
+	ledgertest.Run(t, func(t *testing.T) subscription.Ledger { return ledger(t, servertest.Database(t, "ledger")) })
 }
 
 func ledger(t *testing.T, db *mongo.Database) *mongoledger.Ledger {
@@ -67,7 +34,7 @@ func ledger(t *testing.T, db *mongo.Database) *mongoledger.Ledger {
 }
 
 func TestCheckIsContentWithWhatCreateMakes(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "ledger")
 	if err := mongoledger.Open(db).Check(t.Context()); !errors.Is(err, mongoledger.ErrNotReady) {
 		t.Errorf("of an empty database: %v", err)
 	}
@@ -79,7 +46,7 @@ func TestCheckIsContentWithWhatCreateMakes(t *testing.T) {
 func TestCheckpointsOfEarlierBuildsCount(t *testing.T) {
 	for name, field := range map[string]string{"a read model's": "n", "another service's": "sequence"} {
 		t.Run(name, func(t *testing.T) {
-			db := database(t, nil)
+			db := servertest.Database(t, "ledger")
 			old := bson.D{{Key: "_id", Value: "some-group/fraud/2"}, {Key: field, Value: int64(42)}}
 			if _, err := db.Collection("checkpoints").InsertOne(t.Context(), old); err != nil {
 				t.Fatal(err)
@@ -108,7 +75,7 @@ func TestCheckpointsOfEarlierBuildsCount(t *testing.T) {
 
 func TestToSaveTakesOneRoundTrip(t *testing.T) {
 	var calls atomic.Int64
-	l := ledger(t, database(t, &event.CommandMonitor{Started: func(context.Context, *event.CommandStartedEvent) { calls.Add(1) }}))
+	l := ledger(t, servertest.Database(t, "ledger", options.Client().SetMonitor(&event.CommandMonitor{Started: func(context.Context, *event.CommandStartedEvent) { calls.Add(1) }})))
 	at := subscription.Place{Group: "g", Log: "l"}
 	for sequence := range uint64(3) {
 		before := calls.Load()
@@ -122,7 +89,7 @@ func TestToSaveTakesOneRoundTrip(t *testing.T) {
 }
 
 func TestTheIDOfWhatIsParkedSortsAsItsSequence(t *testing.T) {
-	db := database(t, nil)
+	db := servertest.Database(t, "ledger")
 	l := ledger(t, db)
 	at := subscription.Place{Group: "g", Log: "l", Partition: 4}
 	if err := l.Park(t.Context(), subscription.Parked{Place: at, Sequence: 7}); err != nil {
@@ -138,7 +105,7 @@ func TestTheIDOfWhatIsParkedSortsAsItsSequence(t *testing.T) {
 }
 
 func TestWhatWouldMixPlacesUpIsRefused(t *testing.T) {
-	l := ledger(t, database(t, nil))
+	l := ledger(t, servertest.Database(t, "ledger"))
 	for _, at := range []subscription.Place{
 		{}, {Group: "a/b", Log: "c"}, {Group: "a", Log: "b/c"}, {Group: "a"}, {Group: "a", Log: "b", Partition: -1},
 	} {
@@ -162,7 +129,7 @@ func TestWhatWouldMixPlacesUpIsRefused(t *testing.T) {
 }
 
 func TestTextThatIsNotUTF8IsParkedAllTheSame(t *testing.T) {
-	l := ledger(t, database(t, nil))
+	l := ledger(t, servertest.Database(t, "ledger"))
 	at := subscription.Place{Group: "g", Log: "l"}
 	if err := l.Park(t.Context(), subscription.Parked{Place: at, Sequence: 1, Reason: "cut \xc3"}); err != nil {
 		t.Fatal(err)

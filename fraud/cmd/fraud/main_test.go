@@ -8,19 +8,16 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
-	amqp "github.com/rabbitmq/amqp091-go"
-	"go.mongodb.org/mongo-driver/v2/mongo"
-	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
@@ -28,20 +25,6 @@ import (
 
 // waitLimit ends a test whose condition never comes true.
 const waitLimit = 60 * time.Second
-
-// need is the URL of a real service, or the end of the test.
-func need(t *testing.T, variable string) string {
-	t.Helper()
-	url := os.Getenv(variable)
-	if url == "" {
-		message := variable + " is not set: `make test` brings the server up and sets it"
-		if os.Getenv("CI") != "" {
-			t.Fatal(message)
-		}
-		t.Skip(message)
-	}
-	return url
-}
 
 // deployment is databases and exchanges of a prefix of its own.
 type deployment struct {
@@ -57,24 +40,12 @@ func newDeployment(t *testing.T) *deployment {
 	ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
 	t.Cleanup(cancel)
 	d := &deployment{T: t, ctx: ctx, flags: flags{Flags: node.Flags{
-		Listen: "127.0.0.1:0", Mongo: need(t, "MONGODB_URI"), AMQP: need(t, "AMQP_URL"), Prefix: "test-" + uuid.NewString()[:8],
+		Listen: "127.0.0.1:0", Mongo: servertest.Mongo(t), AMQP: servertest.AMQP(t), Prefix: "test-" + uuid.NewString()[:8],
 	}}}
-	client, err := mongo.Connect(options.Client().ApplyURI(d.flags.Mongo))
-	if err != nil {
-		t.Fatal(err)
-	}
-	logs, side := client.Database(d.flags.Prefix+"_log"), client.Database(d.flags.Prefix+"_fraud")
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), waitLimit)
-		defer cancel()
-		for _, db := range []*mongo.Database{logs, side} {
-			if err := db.Drop(ctx); err != nil {
-				t.Errorf("drop %s: %v", db.Name(), err)
-			}
-		}
-		_ = client.Disconnect(ctx)
-		d.dropExchanges()
-	})
+	client := servertest.Client(t)
+	logs := servertest.Dropped(t, client.Database(d.flags.Prefix+"_log"))
+	side := servertest.Dropped(t, client.Database(d.flags.Prefix+"_fraud"))
+	servertest.Undeclared(t, []string{d.flags.Prefix + "." + events.FraudLog, d.flags.Prefix + "." + events.ActivityLog}, nil)
 	for name, partitions := range map[string]int{events.FraudLog: events.FraudPartitions, events.ActivityLog: events.ActivityPartitions} {
 		if err := mongolog.Create(ctx, logs, name, partitions); err != nil {
 			t.Fatal(err)
@@ -87,25 +58,6 @@ func newDeployment(t *testing.T) *deployment {
 	t.Cleanup(d.activity.Close)
 	d.publishKeys()
 	return d
-}
-
-func (d *deployment) dropExchanges() {
-	conn, err := amqp.Dial(d.flags.AMQP)
-	if err != nil {
-		d.Errorf("clean up the broker: %v", err)
-		return
-	}
-	defer conn.Close()
-	channel, err := conn.Channel()
-	if err != nil {
-		d.Errorf("clean up the broker: %v", err)
-		return
-	}
-	for _, name := range []string{events.FraudLog, events.ActivityLog} {
-		if err := channel.ExchangeDelete(d.flags.Prefix+"."+name, false, false); err != nil {
-			d.Errorf("delete an exchange: %v", err)
-		}
-	}
 }
 
 // publishKeys serves the keys of tokens as the user service does.

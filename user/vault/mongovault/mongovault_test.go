@@ -1,9 +1,7 @@
 package mongovault_test
 
 import (
-	"context"
 	"errors"
-	"os"
 	"testing"
 	"time"
 
@@ -11,6 +9,7 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo"
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
+	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/user/vault"
 	"github.com/meet5/backend/user/vault/mongovault"
 	"github.com/meet5/backend/user/vault/vaulttest"
@@ -18,7 +17,7 @@ import (
 
 func TestVaultKeepsItsPromises(t *testing.T) {
 	vaulttest.Run(t, func(t *testing.T) vault.Vault {
-		db := database(t)
+		db := servertest.Database(t, "vault")
 		for range 2 { // it may be repeated
 			if err := mongovault.Create(t.Context(), db); err != nil {
 				t.Fatal(err)
@@ -52,36 +51,4 @@ func TestAServerThatIsGoneIsUnavailable(t *testing.T) {
 			t.Errorf("%s: %v, want ErrUnavailable", name, err)
 		}
 	}
-}
-
-// cleanupTimeout bounds dropping a test's database.
-const cleanupTimeout = 30 * time.Second
-
-// database is a new, empty database that is dropped after the test.
-func database(t *testing.T) *mongo.Database {
-	t.Helper()
-	uri := os.Getenv("MONGODB_URI")
-	if uri == "" {
-		const missing = "MONGODB_URI is not set; `make test` brings a server up"
-		if os.Getenv("CI") != "" {
-			t.Fatal(missing)
-		}
-		t.Skip(missing)
-	}
-	client, err := mongo.Connect(options.Client().ApplyURI(uri))
-	if err != nil {
-		t.Fatal(err)
-	}
-	db := client.Database("vault_" + uuid.NewString()[:8])
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), cleanupTimeout)
-		defer cancel()
-		if err := db.Drop(ctx); err != nil {
-			t.Errorf("drop %s: %v", db.Name(), err)
-		}
-		if err := client.Disconnect(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return db
 }
