@@ -31,9 +31,9 @@ const (
 	freshnessTurns = 5
 	// watchEvery is how often a visit is watched: those who watch are load, too.
 	watchEvery = 25 * time.Millisecond
-	// pollEvery is how often a list is asked for while it is awaited. So much too
-	// late an answer may be, and a query longer.
-	pollEvery = 2 * time.Millisecond
+	// pollEvery is how long a list is awaited before it is asked for, each time. So
+	// much too late an answer may be, and a query longer.
+	pollEvery = 4 * time.Millisecond
 	// patience bounds the wait for something to be visible.
 	patience = 30 * time.Second
 )
@@ -264,6 +264,9 @@ func see(ctx context.Context, from *member, target uuid.UUID, last func(context.
 		return 0, err
 	}
 	for begin := time.Now(); ; {
+		if err := pause(ctx, pollEvery); err != nil {
+			return 0, err
+		}
 		who, at, err := last(ctx)
 		took := time.Since(begin)
 		switch {
@@ -273,9 +276,6 @@ func see(ctx context.Context, from *member, target uuid.UUID, last func(context.
 			return took, nil
 		case took > patience:
 			return 0, fmt.Errorf("%w after %v", errInvisible, took)
-		}
-		if err := pause(ctx, pollEvery); err != nil {
-			return 0, err
 		}
 	}
 }
