@@ -16,7 +16,7 @@ const (
 	// longLog and shortLog are how many events the two logs hold that are compared.
 	longLog, shortLog = 10_000_000, 100_000
 	// growthAppends is how many events a turn appends to each of them.
-	growthAppends = 100_000
+	growthAppends = 500_000
 	// growthPeriod is how often in a row somebody visits the same profile in their
 	// history, growthTargets how many profiles each visits.
 	growthPeriod, growthTargets = 10, 50

@@ -9,7 +9,7 @@ import (
 )
 
 // growthFolded is how many events a turn brings into the read models of each log.
-const growthFolded = 20_000
+const growthFolded = 40_000
 
 // growthMongo is whether a long log costs more than a short one, in events a second:
 // appends in batches, and reading what is new at the log's end and folding it into
