@@ -237,18 +237,22 @@ func TestAHintAloneBringsTheEvents(t *testing.T) {
 	if err := s.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for !f.wires.complete() {
-		select {
-		case <-t.Context().Done():
-			t.Fatal("it does not subscribe")
-		default:
-		}
-	}
+	f.wires.await(t)
 	f.append(30)
 	for _, c := range f.made {
 		f.wires.send(c)
 	}
 	r.until(30)
+}
+
+// await waits until all partitions are subscribed to.
+func (w *wire) await(t *testing.T) {
+	t.Helper()
+	for !w.complete() {
+		if t.Context().Err() != nil {
+			t.Fatal("it does not subscribe")
+		}
+	}
 }
 
 func (w *wire) complete() bool {
@@ -272,9 +276,7 @@ func TestWhatTheBusLosesAtTheEndIsFound(t *testing.T) {
 	if err := s.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	for !f.wires.complete() {
-		time.Sleep(time.Millisecond)
-	}
+	f.wires.await(t)
 	for n := 30; n <= 300; n += 30 {
 		f.append(30)
 		for _, c := range f.made[n-30 : n-15] {
