@@ -268,8 +268,8 @@ func TestAnIdleSubscriptionComparesHeads(t *testing.T) {
 	r.until(30)
 }
 
-// While the bus brings everything no head is asked for, and when it stops in the
-// middle that shows all the same.
+// Heads are not compared while the bus brings what is new. When it stops in the middle,
+// what is missing is found all the same.
 func TestWhatTheBusLosesAtTheEndIsFound(t *testing.T) {
 	f, r := setUp(t), newRecorder(t)
 	s, _ := f.run(subscription.Config{Handler: r.handle, Bus: f.wires, Idle: time.Millisecond})
