@@ -228,6 +228,17 @@ func CountOf(b []byte) int {
 	return int(binary.BigEndian.Uint32(b[offCount:]))
 }
 
+// AppendIDs appends the IDs of the commit's events in order, 16 bytes each.
+func (c Commit) AppendIDs(b []byte) []byte {
+	r := reader{b: c.body}
+	for range c.Count {
+		n := int(r.uvarint()) //nolint:gosec // Decode has checked every event
+		b = append(b, r.b[r.at:r.at+len(uuid.UUID{})]...)
+		r.at += n
+	}
+	return b
+}
+
 // Events yields the commit's events in order, each in the current version of its
 // type (see Upcast). Their Data (and nothing else) shares the commit's memory and
 // must not be changed.

@@ -87,7 +87,8 @@ type Appended struct {
 }
 
 // Store keeps the commits of one log. Implementations are safe for concurrent
-// use. boltlog and mongolog are the two.
+// use. boltlog and mongolog are the two; one that is reached over a network had
+// better be a Gister, too.
 type Store interface {
 	// Name is the log's name.
 	Name() string
@@ -107,6 +108,30 @@ type Store interface {
 	// ByKey returns, in order, the partition's commits that hold a key k with
 	// from ≤ k < to, bytewise.
 	ByKey(ctx context.Context, partition int, from, to string) ([]events.Commit, error)
+}
+
+// Gist is what a writer has to know of a commit that another one wrote.
+type Gist struct {
+	First      uint64
+	RecordedAt time.Time
+	// IDs are those of its events, in order; at least one.
+	IDs []uuid.UUID
+}
+
+// Gister is a Store that tells the gist of commits for much less than the commits
+// themselves. Writers of the same partitions read what each other wrote, so that what
+// this costs bounds how many there may be.
+type Gister interface {
+	Store
+
+	// InsertWithGist is Insert for a partition that several write to: Gists costs
+	// least for such commits.
+	InsertWithGist(ctx context.Context, c events.Commit, keys []string) error
+
+	// Gists yields up to the current end the gists of the partition's commits after
+	// a sequence with which a commit ends, or 0, in order. The last pair may carry an
+	// error.
+	Gists(ctx context.Context, partition int, after uint64) iter.Seq2[Gist, error]
 }
 
 // Reader is what those who do not own a log may do with it: a Store without

@@ -150,7 +150,7 @@ type simProcess struct {
 	written [][]events.Commit // what Committed was told, by partition
 }
 
-var _ log.Store = (*simProcess)(nil)
+var _ log.Gister = (*simProcess)(nil)
 
 func (p *simProcess) Name() string    { return "test" }
 func (p *simProcess) Partitions() int { return len(p.store.parts) }
@@ -212,6 +212,26 @@ func (p *simProcess) Read(ctx context.Context, partition int, after uint64) iter
 		}
 		if err != nil {
 			yield(events.Commit{}, err)
+		}
+	}
+}
+
+// InsertWithGist is Insert: commits of the simulation always have their gist.
+func (p *simProcess) InsertWithGist(ctx context.Context, c events.Commit, keys []string) error {
+	return p.Insert(ctx, c, keys)
+}
+
+// Gists is Read: what matters here is when it is answered.
+func (p *simProcess) Gists(ctx context.Context, partition int, after uint64) iter.Seq2[log.Gist, error] {
+	return func(yield func(log.Gist, error) bool) {
+		for c, err := range p.Read(ctx, partition, after) {
+			g := log.Gist{First: c.First, RecordedAt: c.RecordedAt}
+			for e := range c.Events() {
+				g.IDs = append(g.IDs, e.ID)
+			}
+			if !yield(g, err) {
+				return
+			}
 		}
 	}
 }

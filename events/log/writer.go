@@ -20,8 +20,8 @@ import (
 // Bounds of a log's writer. Each is per partition.
 const (
 	// Window is how many of the partition's last events are known by ID, so
-	// that appending one again is answered with its position. An ID takes about
-	// 50 bytes of memory.
+	// that appending one again is answered with its position. An ID takes 32 bytes
+	// of memory. It is a power of two.
 	Window = 65_536
 	// MaxQueuedEvents and MaxQueuedBytes bound what waits for a commit; an
 	// append that does not fit is refused with ErrOverloaded.
@@ -79,6 +79,9 @@ type Log struct {
 	once  sync.Once
 	// writing is how many partitions have a commit under way.
 	writing atomic.Int32
+	// turn is held by the partition that has it, of those that other writers write
+	// to as well.
+	turn chan struct{}
 }
 
 // New makes a log of a store. It does no I/O; a partition's tail is read on the
@@ -100,7 +103,7 @@ func New(store Store, opt Options) *Log {
 		opt.Random = rand.Float64
 	}
 	ctx, stop := context.WithCancel(context.Background())
-	l := &Log{store: store, opt: opt, stop: stop}
+	l := &Log{store: store, opt: opt, stop: stop, turn: make(chan struct{}, 1)}
 	for i := range store.Partitions() {
 		p := &partition{log: l, number: i, wake: make(chan struct{}, 1)}
 		l.parts = append(l.parts, p)
@@ -235,9 +238,11 @@ type partition struct {
 	// its own among them, and lingerUntil how long they are waited for.
 	expected    int
 	lingerUntil time.Time
-	// contended says that the last commit met another writer's, so that the view
-	// is likely to be old.
+	// contended says that the last commit met others', so that the view is likely to
+	// be old.
 	contended bool
+	// tookLast is how long the last insert took.
+	tookLast time.Duration
 }
 
 func (p *partition) enqueue(r *Pending) error {
@@ -374,76 +379,115 @@ func (p *partition) write(ctx context.Context, batch []*Pending) {
 			return
 		}
 	}
-	if p.contended {
-		if _, err := p.catchUp(ctx); err != nil {
-			refuse(batch, p.unavailable(err))
+	for losses := 0; losses < maxAttempts; losses++ {
+		batch = p.try(ctx, batch, losses)
+		if len(batch) == 0 {
 			return
 		}
-	}
-	for attempt := 1; attempt <= maxAttempts; attempt++ {
-		d, err := p.draft(ctx, batch)
-		if err != nil {
-			refuse(batch, err)
-			return
-		}
-		if len(d.events) == 0 {
-			d.answer(events.Commit{})
-			d.refuseLate()
-			return
-		}
-		now := p.log.opt.Clock()
-		if now.Before(p.view.recordedAt) {
-			now = p.view.recordedAt
-		}
-		c, err := events.Encode(p.log.Name(), p.number, p.view.head+1, now, p.log.opt.Writer, d.events)
-		if err != nil {
-			refuse(d.open, err)
-			return
-		}
-		began := time.Now()
-		err = p.insert(ctx, c, d.keys)
-		p.contended = attempt > 1 || errors.Is(err, ErrTaken)
-		if err == nil {
-			p.view.foldOwn(c, d.events)
-			if p.log.opt.Committed != nil {
-				p.log.opt.Committed(c)
-			}
-			p.expected = len(d.open) + p.waiting()
-			d.answer(c)
-			d.refuseLate()
-			return
-		}
-		batch = d.open
-		if !errors.Is(err, ErrTaken) {
-			refuse(batch, err)
-			return
-		}
-		// Another writer was first: let it go on for a while, fold in what it wrote
-		// and try again, with what has come in since.
-		err = p.yield(ctx, attempt, time.Since(began))
-		var moved bool
-		if err == nil {
-			moved, err = p.catchUp(ctx)
-		}
-		if err == nil && !moved {
-			err = p.log.opt.Backoff(ctx, attempt)
-		}
-		if err != nil {
-			refuse(batch, p.unavailable(err))
-			return
-		}
-		batch = p.take(batch)
 	}
 	refuse(batch, p.unavailable(fmt.Errorf("other writers were first %d times", maxAttempts)))
 }
+
+// try writes the batch and answers it, or returns what has no answer because another
+// writer was first, after as many losses.
+func (p *partition) try(ctx context.Context, batch []*Pending, losses int) []*Pending {
+	met := losses > 0
+	if p.contended {
+		moved, err := p.catchUpInTurn(ctx, losses)
+		if err != nil {
+			refuse(batch, p.unavailable(err))
+			return nil
+		}
+		defer p.log.endTurn()
+		met = met || moved
+		batch = p.take(batch)
+	}
+	d, err := p.draft(ctx, batch)
+	if err != nil {
+		refuse(batch, err)
+		return nil
+	}
+	if len(d.events) == 0 {
+		d.answer(events.Commit{})
+		d.refuseLate()
+		return nil
+	}
+	now := p.log.opt.Clock()
+	if now.Before(p.view.recordedAt) {
+		now = p.view.recordedAt
+	}
+	c, err := events.Encode(p.log.Name(), p.number, p.view.head+1, now, p.log.opt.Writer, d.events)
+	if err != nil {
+		refuse(d.open, err)
+		return nil
+	}
+	began := time.Now()
+	err = p.insert(ctx, c, d.keys)
+	p.tookLast = time.Since(began)
+	p.contended = met || errors.Is(err, ErrTaken)
+	if errors.Is(err, ErrTaken) {
+		return d.open
+	}
+	if err != nil {
+		refuse(d.open, err)
+		return nil
+	}
+	p.view.foldOwn(c, d.events)
+	if p.log.opt.Committed != nil {
+		p.log.opt.Committed(c)
+	}
+	p.expected = len(d.open) + p.waiting()
+	d.answer(c)
+	d.refuseLate()
+	return nil
+}
+
+// catchUpInTurn waits until it is this partition's turn among those of this log that
+// other writers write to as well, folds in what they wrote and says whether there was
+// any. One at a time, they lose less often, and gather more into a commit meanwhile.
+// Unless it fails, the caller ends the turn.
+func (p *partition) catchUpInTurn(ctx context.Context, losses int) (moved bool, err error) {
+	if losses > 0 {
+		if err := p.yield(ctx, losses); err != nil {
+			return false, err
+		}
+	}
+	if err := p.log.takeTurn(ctx); err != nil {
+		return false, err
+	}
+	moved, err = p.catchUp(ctx)
+	if err == nil && (moved || losses == 0) {
+		return moved, nil
+	}
+	p.log.endTurn()
+	if err != nil {
+		return false, err
+	}
+	// It was lost to a commit that cannot be read yet, or to none.
+	if err := p.log.opt.Backoff(ctx, losses); err != nil {
+		return false, err
+	}
+	return false, p.log.takeTurn(ctx)
+}
+
+func (l *Log) takeTurn(ctx context.Context) error {
+	select {
+	case l.turn <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (l *Log) endTurn() { <-l.turn }
 
 // yield leaves the partition to other writers for a while that is drawn: up to
 // twice what losing took, which is about what a commit takes, and after every
 // further loss up to twice as much, to sixteen times. Many writers that try again
 // at once spend on refused inserts most of what the store can do; while they wait,
 // their batches grow.
-func (p *partition) yield(ctx context.Context, losses int, took time.Duration) error {
-	most := min(took<<min(losses, 4), maxYield)
+func (p *partition) yield(ctx context.Context, losses int) error {
+	most := min(p.tookLast<<min(losses, 4), maxYield)
 	return pause(ctx, time.Duration(p.log.opt.Random()*float64(most)))
 }
 
@@ -504,7 +548,7 @@ func (p *partition) draft(ctx context.Context, batch []*Pending) (draft, error) 
 		early := false
 		for i := range r.events {
 			e := &r.events[i]
-			if at, ok := p.view.byID[e.ID]; ok {
+			if at, ok := p.view.known.find(e.ID); ok {
 				r.result[i] = Appended{Position: events.Position{Partition: p.number, Sequence: at}, Duplicate: true}
 				continue
 			}
@@ -571,7 +615,7 @@ func (p *partition) surprised(batch []*Pending, held map[string]bool) bool {
 	var keys []string
 	for _, r := range batch {
 		for i := range r.events {
-			if _, known := p.view.byID[r.events[i].ID]; known {
+			if _, known := p.view.known.find(r.events[i].ID); known {
 				continue
 			}
 			keys = r.events[i].Keys(keys[:0])
@@ -642,8 +686,12 @@ func (d *draft) answer(c events.Commit) {
 // it offers the very same commit again until the store is definite, so that one
 // that arrives late is met by its own fence.
 func (p *partition) insert(ctx context.Context, c events.Commit, keys []string) error {
+	insert := p.log.store.Insert
+	if gister, ok := p.log.store.(Gister); ok && p.contended {
+		insert = gister.InsertWithGist
+	}
 	for n := 1; ; n++ {
-		err := p.log.store.Insert(ctx, c, keys)
+		err := insert(ctx, c, keys)
 		if errors.Is(err, ErrTaken) && n > 1 {
 			switch there, found, readErr := p.at(ctx, c.First); {
 			case readErr != nil:

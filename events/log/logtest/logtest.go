@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"sync"
 	"testing"
@@ -43,6 +44,7 @@ func Run(t *testing.T, open func(t *testing.T) log.Store) {
 		{"a conflict leaves the other appends of its commit alone", conflictAlone},
 		{"an append of several events is written whole or not at all", atomic},
 		{"a read may start within a commit", readWithin},
+		{"the gist of a commit says what it holds", gists},
 		{"a stream is read back by its versions", readStream},
 		{"a store refuses a sequence that is taken", fence},
 		{"bytes come back as they were written", bytesKept},
@@ -270,6 +272,55 @@ func manyWriters(t *testing.T, s log.Store) {
 				}
 			}
 		}
+	}
+}
+
+func gists(t *testing.T, s log.Store) {
+	g, ok := s.(log.Gister)
+	if !ok {
+		t.Skip("this store has whole commits only")
+	}
+	const partition = 2
+	var want []log.Gist
+	first := uint64(1)
+	for n := range 150 { // more than any query brings
+		evs := make([]events.Event, 1+n%3)
+		gist := log.Gist{First: first, RecordedAt: start.Add(time.Duration(n) * time.Microsecond)}
+		for i := range evs {
+			evs[i] = event(uuid.New(), n)
+			gist.IDs = append(gist.IDs, evs[i].ID)
+		}
+		c, err := events.Encode(s.Name(), partition, first, gist.RecordedAt, uuid.New(), evs)
+		if err == nil {
+			insert := g.InsertWithGist
+			if n >= 50 && n < 60 { // nobody else wrote for a while
+				insert = g.Insert
+			}
+			err = insert(t.Context(), c, nil)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, first = append(want, gist), c.Last()+1
+	}
+	for _, from := range []int{0, 1, 55, 100, 149, 150} {
+		var got []log.Gist
+		after := first - 1
+		if from < len(want) {
+			after = want[from].First - 1
+		}
+		for gist, err := range g.Gists(t.Context(), partition, after) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, gist)
+		}
+		if !reflect.DeepEqual(got, slices.Clone(want[from:])) && len(got)+len(want[from:]) > 0 {
+			t.Errorf("after %d: %d gists that differ from the %d commits", after, len(got), len(want[from:]))
+		}
+	}
+	for gist, err := range g.Gists(t.Context(), partition+1, 0) {
+		t.Errorf("a gist of an empty partition: %+v, %v", gist, err)
 	}
 }
 

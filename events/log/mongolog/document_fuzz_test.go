@@ -22,7 +22,7 @@ func FuzzDocument(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	good, err := document(c, []string{"a", "b"})
+	good, err := document(c, []string{"a", "b"}, gistOf(c))
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -22,7 +22,7 @@ import (
 var _ log.Scanner = (*Store)(nil)
 
 // fields are those that a commit's document may have.
-var fields = []string{fieldFirst, fieldCount, fieldWriter, fieldTime, fieldCommit, fieldKeys}
+var fields = []string{fieldFirst, fieldCount, fieldWriter, fieldTime, fieldGist, fieldCommit, fieldKeys}
 
 // Entries implements log.Scanner. Documents whose _id is no number come last.
 func (s *Store) Entries(ctx context.Context, partition int) iter.Seq2[log.Entry, error] {
@@ -78,6 +78,11 @@ func entryOf(name string, partition int, doc bson.Raw) log.Entry {
 	}
 	if at, ok := doc.Lookup(fieldTime).TimeOK(); !ok || !at.Equal(c.RecordedAt.Truncate(time.Millisecond)) {
 		differs(fieldTime, c.RecordedAt)
+	}
+	if gist := doc.Lookup(fieldGist); !gist.IsZero() {
+		if _, b, ok := gist.BinaryOK(); !ok || !bytes.Equal(b, gistOf(c)) {
+			differs(fieldGist, "otherwise")
+		}
 	}
 	return e
 }

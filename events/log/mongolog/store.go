@@ -16,8 +16,11 @@
 //     on _id and on the keys, are all that writers meet at.
 //
 // A document is {_id: first sequence, n: number of events, w: the writer's UUID,
-// t: recorded time, e: the encoded commit, k: [keys]}. What counts is e; n saves
-// reading e to find a head, w and t are for people. k is absent without keys.
+// t: recorded time, i: the gist, e: the encoded commit, k: [keys]}. What counts is e;
+// n saves reading e to find a head, and i to know which IDs are taken; w and t are
+// for people. k is absent without keys. i is the recorded time, in microseconds since
+// 1970, and the events' IDs; commits have it that were written while several wrote to
+// their partition.
 // Keys are written as lower-case hex: MongoDB orders binary values by length
 // before content and takes no string that is not UTF-8, while hex strings sort
 // as the bytes do everywhere.
@@ -54,6 +57,7 @@ const (
 	fieldTime   = "t"
 	fieldCommit = "e"
 	fieldKeys   = "k"
+	fieldGist   = "i"
 )
 
 // Store is one log in a database. It implements log.Store and is safe for
@@ -103,13 +107,22 @@ func (s *Store) collection(partition int) (*mongo.Collection, error) {
 // Insert implements log.Store. The commit must start right after the last one,
 // which is not checked here: a log.Log sees to it.
 func (s *Store) Insert(ctx context.Context, c events.Commit, keys []string) error {
-	if err := s.insert(ctx, c, keys); err != nil {
+	return s.insert(ctx, c, keys, nil)
+}
+
+// InsertWithGist implements log.Gister.
+func (s *Store) InsertWithGist(ctx context.Context, c events.Commit, keys []string) error {
+	return s.insert(ctx, c, keys, gistOf(c))
+}
+
+func (s *Store) insert(ctx context.Context, c events.Commit, keys []string, gist []byte) error {
+	if err := s.insertDocument(ctx, c, keys, gist); err != nil {
 		return fmt.Errorf("insert commit %d into %s/%d: %w", c.First, s.name, c.Partition, err)
 	}
 	return nil
 }
 
-func (s *Store) insert(ctx context.Context, c events.Commit, keys []string) error {
+func (s *Store) insertDocument(ctx context.Context, c events.Commit, keys []string, gist []byte) error {
 	coll, err := s.collection(c.Partition)
 	if err != nil {
 		return err
@@ -117,7 +130,7 @@ func (s *Store) insert(ctx context.Context, c events.Commit, keys []string) erro
 	if c.First == 0 || c.Last() > math.MaxInt64 {
 		return fmt.Errorf("sequences %d to %d: want 1 to %d", c.First, c.Last(), int64(math.MaxInt64))
 	}
-	doc, err := document(c, keys)
+	doc, err := document(c, keys, gist)
 	if err != nil {
 		return err
 	}
@@ -133,13 +146,16 @@ func (s *Store) insert(ctx context.Context, c events.Commit, keys []string) erro
 	return err
 }
 
-func document(c events.Commit, keys []string) (bson.Raw, error) {
+func document(c events.Commit, keys []string, gist []byte) (bson.Raw, error) {
 	doc := bson.D{
 		{Key: fieldFirst, Value: int64(c.First)}, //nolint:gosec // checked by the caller
 		{Key: fieldCount, Value: int32(c.Count)}, //nolint:gosec // at most events.MaxCommitEvents
 		{Key: fieldWriter, Value: bson.Binary{Subtype: bson.TypeBinaryUUID, Data: c.Writer[:]}},
 		{Key: fieldTime, Value: c.RecordedAt.Truncate(time.Millisecond)},
 		{Key: fieldCommit, Value: bson.Binary{Data: c.Bytes()}},
+	}
+	if gist != nil {
+		doc = append(doc, bson.E{Key: fieldGist, Value: bson.Binary{Data: gist}})
 	}
 	if len(keys) > 0 {
 		doc = append(doc, bson.E{Key: fieldKeys, Value: encodeKeys(keys)})
