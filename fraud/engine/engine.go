@@ -18,19 +18,23 @@
 //     up to the threshold. It can hit again for the same key once the aggregate
 //     has fallen below, which time alone brings about and which is looked at just
 //     before each event;
-//   - state is exact and bounded by the threshold k. Per key and rule, count
-//     keeps at most k moments of 16 bytes, distinct the k most recently seen
-//     targets of about 50 bytes, and the reading "each" twice that.
-//     A target that was only visited may be liked later, however many others were
-//     visited in between, so "both" cannot be exact with k targets: it keeps up to
-//     64 k targets visited and as many liked. Within that it is exact. Beyond, it
-//     forgets the least recently seen, which can make it miss a pair and never
-//     makes it count one too many, and Stats.Forgotten tells;
-//   - a window since account creation costs an old account nothing: its state is
-//     dropped when the window has passed, and none is made later.
+//   - state is exact and bounded by the threshold k, in entries of 16 bytes: count
+//     keeps the last k events, distinct the k most recently seen targets, the reading
+//     "each" twice that, ratio its volume, regularity k+2, sequence k pairs. A target
+//     has up to 8 bytes more, for finding it, where there are more than 32;
+//   - what waits for something else to happen cannot be bounded by k: a target that was
+//     only visited may be liked later. "both", sequence and the condition on targets
+//     remember 64 k targets of a kind, at most 16,384 (or 2 k). Within that they are
+//     exact. Beyond, they forget the least recently seen, which can make them miss
+//     something and never makes them count one too many, and Stats.Forgotten tells;
+//   - rules that look at the same events keep them once (see selection);
+//   - a window that begins at a moment costs nothing once it is over: what was kept is
+//     dropped, and nothing is kept later. In such a window a rule hits once.
 //
-// Per actor ever seen it keeps some 70 bytes, the latest time among them.
-// Withdrawing a like does not undo it for a rule: who liked, liked.
+// Per actor ever seen it keeps some 90 bytes, the latest time among them, and per actor
+// with state the words that its rules and tracks need, some 10 each. An account's age
+// goes by the joining time in its first activity. Times before 1970 and after 2112
+// count as those. Withdrawing a like does not undo it for a rule: who liked, liked.
 package engine
 
 import (
@@ -47,21 +51,47 @@ import (
 // Engine runs rules over one partition. It is not safe for concurrent use.
 type Engine struct {
 	rules  []*Rule
-	byKind [kinds][]int // the rules that listen to a kind
+	byKind [kinds][]*Rule // those that listen to a kind
+	users  *Users
+	layout *layout
 
 	index map[uuid.UUID]uint32 // into keys
 	keys  []key
+	// The keys' words, the entries of their tracks, and the tables of those.
+	words   slab
+	entries arena[entry]
+	tables  arena[uint16]
+
 	last  uint64
 	at    int64 // the rule time of the last event; earliest if it has none
 	stats Stats
+
+	// Of the event that is being processed: itself, what the tracks said, by their
+	// headers, and the rules that it counts for.
+	seen    sighting
+	touched []touched
+	running []running
 }
 
 // key is what is kept of one actor.
 type key struct {
-	latest  int64   // time, in microseconds since 1970
-	last    uint64  // the sequence of the last event
-	tallies []tally // by rule; nil until a rule has something to keep
-	held    int     // tallies that are not nil
+	latest int64  // time, in microseconds since 1970
+	last   uint64 // the sequence of the last event
+	first  int64  // time of the first activity
+	joined int64  // when the account was made, as the first activity says
+	words  uint32 // where they are in the arena, plus one; 0 while there is nothing to keep
+}
+
+// touched is what a track said to an event.
+type touched struct {
+	sequence    uint64 // the event's
+	before, now int
+}
+
+// running is a rule that an event counts for.
+type running struct {
+	*Rule
+	from int64
 }
 
 // kind is an activity's kind.
@@ -93,8 +123,24 @@ type Rule struct {
 	rule.Rule
 	// Version is the rule's content hash.
 	Version string
-	window  window
+
+	window    window
+	where     where
+	gate      *gate // nil if every target will do
+	aggregate aggregate
+	rings     []part[*moments]
+	sets      []part[*targets]
+	state     int // the word that says on which side of the threshold it is
+	from, to  int // its words, state among them, and the headers of tracks that were made for it
 }
+
+// What the word says.
+const (
+	below = iota
+	above
+	// spent: in a window that begins at a moment a rule hits once.
+	spent
+)
 
 // Stats counts what an engine has seen.
 type Stats struct {
@@ -114,8 +160,12 @@ type Stats struct {
 
 // New makes an engine that runs the rules, in their order. It fails if a rule is
 // not valid or two have one ID.
-func New(rules []rule.Rule) (*Engine, error) {
-	g := &Engine{index: make(map[uuid.UUID]uint32), at: earliest}
+func New(rules []rule.Rule) (*Engine, error) { return NewWithUsers(NewUsers(), rules) }
+
+// NewWithUsers is New for engines that share the numbering of users, as those of one
+// process's partitions should.
+func NewWithUsers(users *Users, rules []rule.Rule) (*Engine, error) {
+	g := &Engine{index: make(map[uuid.UUID]uint32), at: earliest, users: users, layout: newLayout()}
 	for i, r := range rules {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("compile rule %s: %w", r.ID, err)
@@ -123,14 +173,38 @@ func New(rules []rule.Rule) (*Engine, error) {
 		if slices.ContainsFunc(rules[:i], func(other rule.Rule) bool { return other.ID == r.ID }) {
 			return nil, fmt.Errorf("compile rule %s: another rule has this id", r.ID)
 		}
-		g.rules = append(g.rules, &Rule{Rule: r, Version: r.Version(), window: newWindow(r.Window)})
+		one := g.layout.rule(r)
+		g.rules = append(g.rules, one)
 		for k, name := range kindNames {
 			if slices.Contains(r.Events, name) {
-				g.byKind[k] = append(g.byKind[k], i)
+				g.byKind[k] = append(g.byKind[k], one)
 			}
 		}
 	}
+	g.touched = make([]touched, g.layout.length)
+	g.words.size = g.layout.length
 	return g, nil
+}
+
+// rule makes a rule ready to run.
+func (l *layout) rule(r rule.Rule) *Rule {
+	one := &Rule{Rule: r, Version: r.Version(), window: newWindow(r.Window), where: newWhere(r.Where), from: l.length}
+	if r.Where.Target != "" {
+		length := int64(0)
+		if one.window.anchor == sliding {
+			length = one.window.length
+		}
+		one.gate = &gate{
+			seen:     l.own(one, forGate, kindsOf(r.Events...), remembered(r.Threshold), length),
+			repeated: r.Where.Target == rule.Repeated,
+		}
+		// It is filled before the rule is known to run.
+		one.sets[0].kinds = 0
+	}
+	one.aggregate = l.compile(one)
+	one.state = l.words(1)
+	one.to = l.length
+	return one
 }
 
 // Rules are the rules that run, in their order.
@@ -179,34 +253,115 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		g.stats.Unreadable++
 		return hits
 	}
-	at := events.RuleTime(*e, a).UnixMicro()
-	if at < k.latest {
+	at := min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime)
+	switch {
+	case k.latest == earliest:
+		k.first, k.joined = at, a.JoinedAt.UnixMicro()
+	case at < k.latest:
 		g.stats.Backwards++
 		at = k.latest
 	}
 	k.latest, g.at = at, at
-	seen := sighting{kind: kind, moment: moment{at: at, sequence: e.Sequence}, target: a.Target}
-	joined := a.JoinedAt.UnixMicro()
-	for _, i := range g.byKind[kind] {
-		r := g.rules[i]
-		from, open := r.window.at(at, joined)
+	g.seen = sighting{at: at, sequence: e.Sequence, kind: kind}
+	return g.run(k, e, a.Target, hits)
+}
+
+// run runs the rules over an activity.
+func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) []Hit {
+	s := &g.seen
+	g.running = g.running[:0]
+	var w []uint32
+	if k.words != 0 {
+		w = g.words.block(k.words - 1)
+	}
+	dropped := false
+	for _, r := range g.byKind[s.kind] {
+		from, open := r.window.at(s.at, k.joined, k.first)
 		if !open {
-			k.drop(i)
+			dropped = w != nil && g.drop(r, w) || dropped
 			continue
 		}
-		t := k.tally(i, g.rules)
-		if !t.observe(r.Threshold, seen, from, &g.stats) {
+		if !r.where.holds(s.at, k.joined) {
 			continue
 		}
-		hits = append(hits, Hit{
-			Rule: r, User: e.Stream, At: time.UnixMicro(at).UTC(),
-			Position: e.Position, Observed: r.Threshold, Evidence: evidence(t),
-		})
-		if r.window.anchored {
-			k.tallies[i] = spent{} // the aggregate cannot fall any more
+		if w == nil {
+			k.words = g.words.alloc() + 1
+			w = g.words.block(k.words - 1)
+		}
+		if w[r.state] == spent {
+			continue
+		}
+		if s.target == 0 && len(r.sets) > 0 {
+			s.target = g.users.number(target)
+		}
+		if r.gate != nil && !r.gate.pass(g, w, s, from) {
+			continue
+		}
+		if reached := r.aggregate.before(g, w, s, from); !reached {
+			w[r.state] = below
+		}
+		g.running = append(g.running, running{r, from})
+	}
+	for _, r := range g.running {
+		for _, p := range r.rings {
+			if p.kinds.has(s.kind) && g.touched[p.track.header].sequence != s.sequence {
+				g.touched[p.track.header].sequence = s.sequence
+				p.track.push(g, w, s.ofKind())
+			}
+		}
+		for _, p := range r.sets {
+			if p.kinds.has(s.kind) {
+				g.touch(p.track, w, s)
+			}
 		}
 	}
+	for _, r := range g.running {
+		if !r.aggregate.after(g, w, s, r.from) || w[r.state] == above {
+			continue
+		}
+		w[r.state] = above
+		hits = append(hits, Hit{
+			Rule: r.Rule, User: e.Stream, At: time.UnixMicro(s.at).UTC(), Position: e.Position,
+			Observed: r.aggregate.observed(g, w), Evidence: evidence(r.aggregate, g, w),
+		})
+		if r.window.anchor != sliding {
+			w[r.state] = spent
+		}
+	}
+	if dropped && len(g.running) == 0 && w != nil && !slices.ContainsFunc(w, func(v uint32) bool { return v != 0 }) {
+		g.words.release(k.words - 1)
+		k.words = 0
+	}
 	return hits
+}
+
+// touch lets a track take in an event, once.
+func (g *Engine) touch(t *targets, w []uint32, s *sighting) {
+	if at := &g.touched[t.header]; at.sequence != s.sequence {
+		at.sequence = s.sequence
+		at.before, at.now = t.touch(g, w, s.ofTarget())
+	}
+}
+
+// drop forgets what a rule has of a key, its window being over, and says whether there
+// was anything. Its tracks are those of rules with the very same window.
+func (g *Engine) drop(r *Rule, w []uint32) (any bool) {
+	for _, p := range r.rings {
+		any = p.track.drop(g, w) || any
+	}
+	for _, p := range r.sets {
+		any = p.track.drop(g, w) || any
+	}
+	any = any || w[r.state] != below
+	clear(w[r.from:r.to])
+	return any
+}
+
+// evidence is the sequences of a hit's events, in order.
+func evidence(a aggregate, g *Engine, w []uint32) []uint64 {
+	sequences := a.evidence(g, w, nil)
+	slices.Sort(sequences)
+	return sequences
 }
 
 // key finds or makes what is kept of an actor.
@@ -218,25 +373,4 @@ func (g *Engine) key(actor uuid.UUID) *key {
 		g.keys = append(g.keys, key{latest: earliest})
 	}
 	return &g.keys[i]
-}
-
-func (k *key) tally(i int, rules []*Rule) tally {
-	if k.tallies == nil {
-		k.tallies = make([]tally, len(rules))
-	}
-	if k.tallies[i] == nil {
-		k.tallies[i] = newTally(rules[i].Rule)
-		k.held++
-	}
-	return k.tallies[i]
-}
-
-func (k *key) drop(i int) {
-	if k.tallies == nil || k.tallies[i] == nil {
-		return
-	}
-	k.tallies[i] = nil
-	if k.held--; k.held == 0 {
-		k.tallies = nil
-	}
 }
