@@ -53,15 +53,22 @@ func TestBlocksAreZeroedAndDoNotOverlap(t *testing.T) {
 
 func TestAnEntryHoldsWhatWasPutIntoIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		at := rapid.Int64Range(0, latestTime).Draw(t, "at")
-		sequence := rapid.Uint64Range(0, 1<<44-1).Draw(t, "sequence")
-		what := rapid.Uint32().Draw(t, "what")
-		e := newEntry(at, sequence, what)
-		if e.at() != at || e.sequence() != sequence || e.what() != what {
-			t.Fatalf("%d %d %d, want %d %d %d", e.at(), e.sequence(), e.what(), at, sequence, what)
+		s := sighting{
+			at: rapid.Int64Range(0, latestTime).Draw(t, "at"), sequence: rapid.Uint64Range(0, maxSequence).Draw(t, "sequence"),
+			kind: kind(rapid.IntRange(0, int(kinds)-1).Draw(t, "kind")), target: rapid.Uint32Range(0, maxTarget).Draw(t, "target"), //nolint:gosec // few
 		}
-		if d := e.dead(); d.at() != at || d.sequence() != sequence || d.what() != 0 {
-			t.Fatalf("dead: %d %d %d", d.at(), d.sequence(), d.what())
+		e := newEntry(&s)
+		for set := range uint8(maxSets) {
+			if e.again(set) {
+				t.Fatalf("seen again by set %d", set)
+			}
+			e.markAgain(set)
+			if !e.again(set) {
+				t.Fatalf("not seen again by set %d", set)
+			}
+		}
+		if got := (sighting{e.at(), e.sequence(), e.kind(), e.target()}); got != s || e.whose() != uint64(s.target)<<kindBits|uint64(s.kind) {
+			t.Fatalf("%+v, want %+v", got, s)
 		}
 	})
 }

@@ -20,21 +20,21 @@
 //     before each event;
 //   - state is exact and bounded by the threshold k, in entries of 16 bytes: count
 //     keeps the last k events, distinct the k most recently seen targets, the reading
-//     "each" twice that, ratio its volume, regularity k+2, sequence k pairs. A target
-//     has up to 8 bytes more, for finding it, where there are more than 32;
+//     "each" twice that, ratio its volume, regularity k+1 events, sequence k pairs.
+//     Where more than 32 are kept, up to 6 bytes more each, to find targets. Rules with
+//     the same conditions keep an event once, however many of them count it;
 //   - what waits for something else to happen cannot be bounded by k: a target that was
 //     only visited may be liked later. "both", sequence and the condition on targets
 //     remember 64 k targets of a kind, at most 16,384 (or 2 k). Within that they are
 //     exact. Beyond, they forget the least recently seen, which can make them miss
 //     something and never makes them count one too many, and Stats.Forgotten tells;
-//   - rules that look at the same events keep them once (see selection);
 //   - a window that begins at a moment costs nothing once it is over: what was kept is
 //     dropped, and nothing is kept later. In such a window a rule hits once.
 //
-// Per actor ever seen it keeps some 90 bytes, the latest time among them, and per actor
-// with state the words that its rules and tracks need, some 10 each. An account's age
-// goes by the joining time in its first activity. Times before 1970 and after 2112
-// count as those. Withdrawing a like does not undo it for a rule: who liked, liked.
+// Per actor ever seen it keeps some 100 bytes, the latest time among them, and per actor
+// with state some 16 more for each rule. An account's age goes by the joining time in
+// its first activity. Times before 1970 and after 2112 count as those. Withdrawing a
+// like does not undo it for a rule: who liked, liked.
 package engine
 
 import (
@@ -57,7 +57,7 @@ type Engine struct {
 
 	index map[uuid.UUID]uint32 // into keys
 	keys  []key
-	// The keys' words, the entries of their tracks, and the tables of those.
+	// The keys' words, the entries of their journals, and the tables of those.
 	words   slab
 	entries arena[entry]
 	tables  arena[uint16]
@@ -66,11 +66,12 @@ type Engine struct {
 	at    int64 // the rule time of the last event; earliest if it has none
 	stats Stats
 
-	// Of the event that is being processed: itself, what the tracks said, by their
-	// headers, and the rules that it counts for.
+	// Of the event that is being processed: itself, what the journals said to it, by
+	// their numbers, and the rules that it counts for.
 	seen    sighting
-	touched []touched
+	pushed  []pushed
 	running []running
+	places  []uint16 // reused
 }
 
 // key is what is kept of one actor.
@@ -82,16 +83,11 @@ type key struct {
 	words  uint32 // where they are in the arena, plus one; 0 while there is nothing to keep
 }
 
-// touched is what a track said to an event.
-type touched struct {
-	sequence    uint64 // the event's
-	before, now int
-}
-
-// running is a rule that an event counts for.
+// running is a rule that an event counts for, or comes to the gate of.
 type running struct {
 	*Rule
-	from int64
+	from   int64
+	passed bool
 }
 
 // kind is an activity's kind.
@@ -128,10 +124,12 @@ type Rule struct {
 	where     where
 	gate      *gate // nil if every target will do
 	aggregate aggregate
-	rings     []part[*moments]
-	sets      []part[*targets]
-	state     int // the word that says on which side of the threshold it is
-	from, to  int // its words, state among them, and the headers of tracks that were made for it
+	state     int   // the word that says on which side of the threshold it is
+	words     []int // its words, the state's among them
+	cursors   []*cursor
+	journals  []*journal // in which it counts, each once
+	own       *journal   // of what passed the gate
+	pairs     *journal   // which its aggregate fills itself
 }
 
 // What the word says.
@@ -152,8 +150,10 @@ type Stats struct {
 	Unreadable uint64 `json:"unreadable"`
 	// Backwards are activities whose time was earlier than their actor's latest.
 	Backwards uint64 `json:"backwards"`
-	// Forgotten are targets that the reading "both" had to let go.
+	// Forgotten are targets that had to be let go; see the package's promises.
 	Forgotten uint64 `json:"forgotten"`
+	// Unnumbered are activities that rules did not see, there being too many users.
+	Unnumbered uint64 `json:"unnumbered"`
 	// Keys are the actors seen.
 	Keys uint64 `json:"keys"`
 }
@@ -181,30 +181,9 @@ func NewWithUsers(users *Users, rules []rule.Rule) (*Engine, error) {
 			}
 		}
 	}
-	g.touched = make([]touched, g.layout.length)
+	g.pushed = make([]pushed, len(g.layout.journals))
 	g.words.size = g.layout.length
 	return g, nil
-}
-
-// rule makes a rule ready to run.
-func (l *layout) rule(r rule.Rule) *Rule {
-	one := &Rule{Rule: r, Version: r.Version(), window: newWindow(r.Window), where: newWhere(r.Where), from: l.length}
-	if r.Where.Target != "" {
-		length := int64(0)
-		if one.window.anchor == sliding {
-			length = one.window.length
-		}
-		one.gate = &gate{
-			seen:     l.own(one, forGate, kindsOf(r.Events...), remembered(r.Threshold), length),
-			repeated: r.Where.Target == rule.Repeated,
-		}
-		// It is filled before the rule is known to run.
-		one.sets[0].kinds = 0
-	}
-	one.aggregate = l.compile(one)
-	one.state = l.words(1)
-	one.to = l.length
-	return one
 }
 
 // Rules are the rules that run, in their order.
@@ -291,70 +270,68 @@ func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) [
 		if w[r.state] == spent {
 			continue
 		}
-		if s.target == 0 && len(r.sets) > 0 {
-			s.target = g.users.number(target)
+		if s.target == 0 && g.layout.targets {
+			if s.target = g.users.number(target); s.target == 0 {
+				g.stats.Unnumbered++
+				return hits
+			}
 		}
-		if r.gate != nil && !r.gate.pass(g, w, s, from) {
-			continue
-		}
-		if reached := r.aggregate.before(g, w, s, from); !reached {
+		passed := r.gate == nil || r.gate.passes(g, w, s, from)
+		if passed && !r.aggregate.before(g, w, s, from) {
 			w[r.state] = below
 		}
-		g.running = append(g.running, running{r, from})
+		g.running = append(g.running, running{r, from, passed})
 	}
 	for _, r := range g.running {
-		for _, p := range r.rings {
-			if p.kinds.has(s.kind) && g.touched[p.track.header].sequence != s.sequence {
-				g.touched[p.track.header].sequence = s.sequence
-				p.track.push(g, w, s.ofKind())
-			}
-		}
-		for _, p := range r.sets {
-			if p.kinds.has(s.kind) {
-				g.touch(p.track, w, s)
+		for _, j := range r.journals {
+			if told := &g.pushed[j.number]; told.sequence != s.sequence && j != r.pairs && (r.passed || j != r.own) {
+				told.sequence = s.sequence
+				j.push(g, w, s, told)
 			}
 		}
 	}
 	for _, r := range g.running {
-		if !r.aggregate.after(g, w, s, r.from) || w[r.state] == above {
+		if r.gate != nil {
+			r.gate.take(g, w, s)
+		}
+		if !r.passed || !r.aggregate.after(g, w, s, r.from) || w[r.state] == above {
 			continue
 		}
 		w[r.state] = above
 		hits = append(hits, Hit{
 			Rule: r.Rule, User: e.Stream, At: time.UnixMicro(s.at).UTC(), Position: e.Position,
-			Observed: r.aggregate.observed(g, w), Evidence: evidence(r.aggregate, g, w),
+			Observed: r.aggregate.observed(w), Evidence: evidence(r.aggregate, g, w),
 		})
 		if r.window.anchor != sliding {
 			w[r.state] = spent
 		}
 	}
-	if dropped && len(g.running) == 0 && w != nil && !slices.ContainsFunc(w, func(v uint32) bool { return v != 0 }) {
+	for _, r := range g.running { // all of which have taken in the event by now
+		if w[r.state] == spent {
+			g.drop(r.Rule, w)
+			w[r.state] = spent
+		}
+	}
+	if dropped && len(g.running) == 0 && !slices.ContainsFunc(w, func(v uint32) bool { return v != 0 }) {
 		g.words.release(k.words - 1)
 		k.words = 0
 	}
 	return hits
 }
 
-// touch lets a track take in an event, once.
-func (g *Engine) touch(t *targets, w []uint32, s *sighting) {
-	if at := &g.touched[t.header]; at.sequence != s.sequence {
-		at.sequence = s.sequence
-		at.before, at.now = t.touch(g, w, s.ofTarget())
+// drop forgets what a rule has of a key, its window being over or of no more use, and
+// says whether there was anything.
+func (g *Engine) drop(r *Rule, w []uint32) (dropped bool) {
+	for _, at := range r.words {
+		dropped = dropped || w[at] != 0
+		w[at] = 0
 	}
-}
-
-// drop forgets what a rule has of a key, its window being over, and says whether there
-// was anything. Its tracks are those of rules with the very same window.
-func (g *Engine) drop(r *Rule, w []uint32) (any bool) {
-	for _, p := range r.rings {
-		any = p.track.drop(g, w) || any
+	if dropped {
+		for _, j := range r.journals {
+			j.settle(g, w)
+		}
 	}
-	for _, p := range r.sets {
-		any = p.track.drop(g, w) || any
-	}
-	any = any || w[r.state] != below
-	clear(w[r.from:r.to])
-	return any
+	return dropped
 }
 
 // evidence is the sequences of a hit's events, in order.

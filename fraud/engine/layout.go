@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"slices"
+
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -16,139 +18,109 @@ func kindsOf(names ...rule.Kind) (s kindSet) {
 
 func (s kindSet) has(k kind) bool { return s>>k&1 != 0 }
 
-func kindNamed(name rule.Kind) kind {
-	for k, n := range kindNames {
-		if n == name {
-			return kind(k) //nolint:gosec // few
+func (s kindSet) each(yield func(kind) bool) {
+	for k := range kinds {
+		if s.has(k) && !yield(k) {
+			return
 		}
 	}
-	return kinds
 }
 
-// selection is which events a track takes in. Tracks of one selection are one. A
-// window that begins at a moment has tracks of its own, which are dropped when it is
-// over; all sliding windows share.
-type selection struct {
-	kinds  kindSet
-	where  where
-	window window // zero if it is sliding
-	owner  string // the rule's ID, if the track is its alone
-	use    use    // what that rule has it for
+func kindNamed(name rule.Kind) kind {
+	return kind(slices.Index(kindNames[:], name)) //nolint:gosec // Validate lets no other name through
 }
 
-// use is what a rule has a track for.
-type use uint8
-
-const (
-	forAggregate use = iota
-	forGate
-	forWaiting
-)
-
-// layout is how a key's words are laid out: headers of tracks, and what the rules keep
-// of the key.
+// layout is how a key's words are laid out: headers of journals, and what the rules
+// keep of the key.
 type layout struct {
-	length  int // in words
-	byEvent map[selection]*moments
-	byUser  map[selection]*targets
+	length   int // in words
+	journals []*journal
+	byWhere  map[where]*journal
+	targets  bool // some rule counts targets
 }
 
-func newLayout() *layout {
-	return &layout{byEvent: make(map[selection]*moments), byUser: make(map[selection]*targets)}
-}
+func newLayout() *layout { return &layout{byWhere: make(map[where]*journal)} }
 
-// words makes room for so many.
-func (l *layout) words(n int) (at int) {
+// words makes room for so many of a rule.
+func (l *layout) words(r *Rule, n int) (at int) {
 	at = l.length
+	for i := range n {
+		r.words = append(r.words, at+i)
+	}
 	l.length += n
 	return at
 }
 
-func selectionOf(r *Rule, kinds kindSet) selection {
-	s := selection{kinds: kinds, where: r.where}
-	if r.gate != nil {
-		s.owner = r.ID // what passes the gate is this rule's alone
+// shared is the journal of all rules with the rule's conditions.
+func (l *layout) shared(r *Rule) *journal {
+	if l.byWhere[r.where] == nil {
+		l.byWhere[r.where] = l.journal()
 	}
-	if r.window.anchor != sliding {
-		s.window = r.window
+	return l.byWhere[r.where]
+}
+
+// passed is the journal of the events that count for the rule: the shared one, or its
+// own, if the rule has a gate.
+func (l *layout) passed(r *Rule) *journal {
+	if r.gate == nil {
+		return l.shared(r)
 	}
-	return s
-}
-
-// moments is the track of the rule's events of some kinds, with room for as many as
-// the rule wants.
-func (l *layout) moments(r *Rule, kinds kindSet, keep int) *moments {
-	s := selectionOf(r, kinds)
-	t := l.byEvent[s]
-	if t == nil {
-		t = &moments{header: l.words(ringWords)}
-		l.byEvent[s] = t
+	if r.own == nil {
+		r.own = l.journal()
 	}
-	t.keep = max(t.keep, keep)
-	if s.window == (window{}) {
-		t.length = max(t.length, r.window.length)
+	return r.own
+}
+
+func (l *layout) journal() *journal {
+	j := &journal{number: len(l.journals), header: l.length}
+	l.length += journalWords
+	l.journals = append(l.journals, j)
+	return j
+}
+
+// events makes the rule count up to so many events of some kinds in a journal, and
+// users so many targets.
+func (l *layout) events(r *Rule, j *journal, kinds kindSet, most int) *cursor {
+	return l.cursor(r, j, view{kinds: kinds}, most)
+}
+
+func (l *layout) users(r *Rule, j *journal, kinds kindSet, most int) *cursor {
+	set := slices.Index(j.sets, kinds)
+	if set < 0 {
+		set = len(j.sets)
+		j.sets = append(j.sets, kinds)
+		l.targets = true
 	}
-	r.rings = append(r.rings, part[*moments]{kinds, t})
-	return t
+	return l.cursor(r, j, view{kinds: kinds, targets: true, set: uint8(set)}, most) //nolint:gosec // few
 }
 
-// ownMoments is a track that the rule fills itself.
-func (l *layout) ownMoments(r *Rule, keep int) *moments {
-	t := &moments{header: l.words(ringWords), keep: keep}
-	r.rings = append(r.rings, part[*moments]{0, t})
-	return t
-}
-
-// distinct counts, in the track of the targets of the rule's events of some kinds, up
-// to so many.
-func (l *layout) distinct(r *Rule, kinds kindSet, most int) *distinct {
-	length := int64(0)
-	if r.window.anchor == sliding {
-		length = r.window.length
+func (l *layout) cursor(r *Rule, j *journal, v view, most int) *cursor {
+	i := slices.Index(j.views, v)
+	if i < 0 {
+		i = len(j.views)
+		j.views = append(j.views, v)
 	}
-	return l.counting(r, selectionOf(r, kinds), most, length)
+	c := &cursor{journal: j, view: i, at: l.words(r, cursorWords), most: most}
+	j.cursors = append(j.cursors, c)
+	r.cursors = append(r.cursors, c)
+	return c
 }
 
-// own is distinct in a track that is the rule's alone, of targets that were seen not
-// longer ago than a length.
-func (l *layout) own(r *Rule, u use, kinds kindSet, most int, length int64) *distinct {
-	s := selectionOf(r, kinds)
-	s.owner, s.use = r.ID, u
-	return l.counting(r, s, most, length)
-}
-
-func (l *layout) counting(r *Rule, s selection, most int, length int64) *distinct {
-	t := l.byUser[s]
-	if t == nil {
-		t = &targets{header: l.words(setWords)}
-		l.byUser[s] = t
+// rule makes a rule ready to run.
+func (l *layout) rule(r rule.Rule) *Rule {
+	one := &Rule{Rule: r, Version: r.Version(), window: newWindow(r.Window), where: newWhere(r.Where)}
+	if r.Where.Target != "" {
+		one.gate = &gate{
+			seen:     l.users(one, l.shared(one), kindsOf(r.Events...), r.Waiting()),
+			repeated: r.Where.Target == rule.Repeated,
+		}
 	}
-	t.keep, t.length = max(t.keep, most), max(t.length, length)
-	c := cursor{at: l.words(cursorWords), most: most}
-	t.cursors = append(t.cursors, c)
-	r.sets = append(r.sets, part[*targets]{s.kinds, t})
-	return &distinct{targets: t, cursor: c, kinds: s.kinds}
-}
-
-// part is a track and the kinds of events by which the rule fills it.
-type part[T any] struct {
-	kinds kindSet
-	track T
-}
-
-// gate lets through events whose target the key has met in the window, or has not.
-type gate struct {
-	seen     *distinct
-	repeated bool
-}
-
-// pass says whether the event goes through, and takes it in.
-func (t *gate) pass(g *Engine, w []uint32, s *sighting, from int64) bool {
-	t.seen.before(g, w, s, from)
-	seen := t.seen.counts(g, w, t.seen.cursor, s.target)
-	g.touch(t.seen.targets, w, s)
-	if _, dropped := t.seen.take(g, w); dropped != 0 {
-		g.stats.Forgotten++
+	one.aggregate = l.compile(one)
+	one.state = l.words(one, 1)
+	for _, c := range one.cursors {
+		if !slices.Contains(one.journals, c.journal) {
+			one.journals = append(one.journals, c.journal)
+		}
 	}
-	return seen == t.repeated
+	return one
 }

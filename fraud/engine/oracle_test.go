@@ -281,14 +281,14 @@ func drawRules(t *rapid.T) []rule.Rule {
 	for i := range rapid.IntRange(1, 6).Draw(t, "rules") {
 		r := rule.Rule{
 			ID: "rule-" + string(rune('a'+i)), Title: "t", Key: rule.KeyActor, Effect: rule.Flag, Mode: rule.Live,
-			Threshold: rapid.IntRange(1, 12).Draw(t, "threshold"),
+			Threshold: rapid.IntRange(1, rapid.SampledFrom([]int{12, 12, 60}).Draw(t, "most")).Draw(t, "threshold"),
 			Aggregate: rapid.SampledFrom([]rule.Aggregate{
 				rule.Count, rule.Distinct, rule.PairedDistinct, rule.PairedDistinct, rule.InRatio, rule.InSequence, rule.InRegularity,
 			}).Draw(t, "aggregate"),
 			Events: rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
 			Where:  drawWhere(t),
 		}
-		length := rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "window")) * time.Second)
+		length := rule.Duration(time.Duration(rapid.IntRange(1, rapid.SampledFrom([]int{20, 20, 600}).Draw(t, "long")).Draw(t, "window")) * time.Second)
 		switch r.Aggregate {
 		case rule.PairedDistinct:
 			r.Events, r.Where.Target = []rule.Kind{rule.Visit, rule.Like}, ""
@@ -296,7 +296,7 @@ func drawRules(t *rapid.T) []rule.Rule {
 		case rule.InRatio:
 			r.Events = []rule.Kind{rule.Visit, rule.Like}
 			r.Ratio = &rule.Ratio{Of: rule.Like, Per: rule.Visit, Volume: rapid.IntRange(2, 10).Draw(t, "volume")}
-			r.Threshold *= 25
+			r.Threshold = 25 * min(r.Threshold, 12)
 		case rule.InSequence:
 			r.Events, r.Where.Target = []rule.Kind{rule.Visit, rule.Like}, ""
 			within := rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "within")) * time.Second / 2)
@@ -341,7 +341,7 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // trusted sources, times that run backwards, types and payloads that are none of
 // the engine's business.
 func drawEvents(t *rapid.T) []events.Recorded {
-	n := rapid.IntRange(0, 150).Draw(t, "events")
+	n := rapid.IntRange(0, rapid.SampledFrom([]int{150, 150, 600}).Draw(t, "most events")).Draw(t, "events")
 	targets := rapid.IntRange(1, 60).Draw(t, "targets")
 	recorded := start
 	out := make([]events.Recorded, 0, n)

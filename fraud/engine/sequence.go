@@ -3,42 +3,65 @@ package engine
 // sequence is the aggregate sequence: how often an event of one kind came soon after
 // one of another with the same target.
 type sequence struct {
-	waiting *distinct // the targets of first events that nothing has followed
-	done    *moments  // the latest pairs, first and then
+	waiting *cursor // the targets of first events
+	pairs   *cursor // in a journal of its own, by turns first and then
 	then    kind
 	within  int64
-	pairs   int
 }
 
 func (a *sequence) before(g *Engine, w []uint32, s *sighting, from int64) bool {
-	for {
-		if _, more := a.waiting.expire(g, w, a.waiting.cursor, s.at-a.within); !more {
-			return a.reached(g, w, from)
-		}
+	for more := true; more; {
+		_, more = a.waiting.expire(g, w, s.at-a.within)
 	}
+	// A pair is as old as its second event.
+	for a.pairs.count(w) > 0 && a.pair(g, w, 0)[1].at() < from {
+		a.pairs.pass(w)
+		a.pairs.pass(w)
+	}
+	return a.pairs.full(w)
 }
 
-func (a *sequence) after(g *Engine, w []uint32, s *sighting, from int64) bool {
+// pair is the n-th that the cursor counts.
+func (a *sequence) pair(g *Engine, w []uint32, n int) []entry {
+	first := int(w[a.pairs.at+cursorPlace]) + 2*n
+	return a.pairs.entries(g, w)[first : first+2]
+}
+
+func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 	if s.kind != a.then {
-		if _, dropped := a.waiting.take(g, w); dropped != 0 {
+		if _, _, dropped := a.waiting.take(g, w, s); dropped {
 			g.stats.Forgotten++
 		}
-		return a.reached(g, w, from)
+		return a.pairs.full(w)
 	}
-	if first, ok := a.waiting.remove(g, w, a.waiting.cursor, s.target); ok {
-		a.done.push(g, w, first)
-		a.done.push(g, w, s.ofTarget())
+	first, ok := a.waiting.find(g, w, s.target)
+	if !ok || a.taken(g, w, s, first) {
+		return a.pairs.full(w)
 	}
-	return a.reached(g, w, from)
+	for _, one := range []sighting{{first.at(), first.sequence(), first.kind(), s.target}, *s} {
+		told := &g.pushed[a.pairs.number]
+		a.pairs.push(g, w, &one, told)
+		a.pairs.take(g, w, &one)
+	}
+	return a.pairs.full(w)
 }
 
-// reached goes by when pairs were completed.
-func (a *sequence) reached(g *Engine, w []uint32, from int64) bool {
-	return a.done.count(w) >= 2*a.pairs && a.done.entry(g, w, 2*a.pairs-2).at() >= from
+// taken says whether a first event is in a pair already. If it is, in one that is not
+// older than an event may wait.
+func (a *sequence) taken(g *Engine, w []uint32, s *sighting, first entry) bool {
+	for n := a.pairs.count(w)/2 - 1; n >= 0; n-- {
+		switch p := a.pair(g, w, n); {
+		case p[0].sequence() == first.sequence():
+			return true
+		case p[1].at() < s.at-a.within:
+			return false
+		}
+	}
+	return false
 }
 
-func (a *sequence) observed(*Engine, []uint32) int { return a.pairs }
+func (a *sequence) observed([]uint32) int { return a.pairs.most / 2 }
 
 func (a *sequence) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
-	return a.done.evidence(g, w, 2*a.pairs, sequences)
+	return a.pairs.evidence(g, w, sequences)
 }

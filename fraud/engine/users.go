@@ -32,7 +32,7 @@ func NewUsers() *Users {
 	return u
 }
 
-// number is the user's, from 1 on.
+// number is the user's, from 1 on; 0 if there are more than maxTarget.
 func (u *Users) number(id uuid.UUID) uint32 {
 	s := &u.shards[(id[15]^id[7])%userShards]
 	s.mu.RLock()
@@ -46,7 +46,10 @@ func (u *Users) number(id uuid.UUID) uint32 {
 	if n, ok := s.numbers[id]; ok {
 		return n
 	}
-	n = u.last.Add(1)
+	if n = u.last.Add(1); n > maxTarget {
+		u.last.Add(^uint32(0))
+		return 0
+	}
 	s.numbers[id] = n
 	return n
 }
