@@ -47,3 +47,7 @@ func (e entry) whose() uint64 { return e.low >> atKind & (1<<(targetBits+kindBit
 func (e entry) again(set uint8) bool { return e.low>>set&1 != 0 }
 
 func (e *entry) markAgain(set uint8) { e.low |= 1 << set }
+
+func (e *entry) setTarget(target uint32) {
+	e.low = e.low&^(maxTarget<<atTarget) | uint64(target)<<atTarget
+}

@@ -186,6 +186,16 @@ func (j *journal) index(g *Engine, h []uint32) {
 	}
 }
 
+// restore makes room for the entries of a snapshot, which the caller fills in and
+// indexes.
+func (j *journal) restore(g *Engine, w []uint32, n int) []entry {
+	h := w[j.header : j.header+journalWords]
+	h[journalClass] = classFor(n + 1)
+	h[journalBlock] = g.entries.alloc(h[journalClass])
+	h[journalEnd] = uint32(n) //nolint:gosec // at most chunkSize
+	return j.entries(g, w)
+}
+
 // settle gives everything back if no cursor counts anything any more.
 func (j *journal) settle(g *Engine, w []uint32) {
 	h := w[j.header : j.header+journalWords]

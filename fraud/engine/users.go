@@ -2,7 +2,6 @@ package engine
 
 import (
 	"sync"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 )
@@ -10,10 +9,11 @@ import (
 // Users numbers the users that are targets, so that state names one in four bytes.
 // The numbers mean nothing outside, and nothing that is found depends on them. All
 // engines of a process had better share one; it is safe for concurrent use. It never
-// forgets a user, and takes some 45 bytes for each.
+// forgets a user, and takes some 60 bytes for each.
 type Users struct {
 	shards [userShards]userShard
-	last   atomic.Uint32
+	mu     sync.RWMutex
+	ids    []uuid.UUID // by number less one
 }
 
 const userShards = 64
@@ -46,10 +46,31 @@ func (u *Users) number(id uuid.UUID) uint32 {
 	if n, ok := s.numbers[id]; ok {
 		return n
 	}
-	if n = u.last.Add(1); n > maxTarget {
-		u.last.Add(^uint32(0))
+	if n = u.add(id); n != 0 {
+		s.numbers[id] = n
+	}
+	return n
+}
+
+func (u *Users) add(id uuid.UUID) uint32 {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if len(u.ids) == maxTarget {
 		return 0
 	}
-	s.numbers[id] = n
-	return n
+	u.ids = append(u.ids, id)
+	return uint32(len(u.ids)) //nolint:gosec // at most maxTarget
+}
+
+// id is whose the number is.
+func (u *Users) id(number uint32) uuid.UUID {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return u.ids[number-1]
+}
+
+func (u *Users) count() int {
+	u.mu.RLock()
+	defer u.mu.RUnlock()
+	return len(u.ids)
 }
