@@ -246,7 +246,7 @@ func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
 	if r.board.Covers(h.User, h.Rule.ID, h.At) {
 		return nil
 	}
-	shown, err := evidence.Read(ctx, r.activity, h.Position.Partition, h.Shown())
+	shown, err := evidence.Read(ctx, r.activity, h.Shown())
 	if err != nil {
 		return err
 	}

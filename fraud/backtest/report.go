@@ -186,7 +186,7 @@ func ratio(n, of int) *float64 {
 func (b *backtest) flags(ctx context.Context, hits []engine.Hit) ([]Flag, error) {
 	flags := make([]Flag, len(hits))
 	for i, h := range hits {
-		shown, err := evidence.Read(ctx, b.log, h.Position.Partition, h.Shown())
+		shown, err := evidence.Read(ctx, b.log, h.Shown())
 		if err != nil {
 			return nil, err
 		}

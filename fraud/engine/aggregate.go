@@ -8,10 +8,12 @@ import (
 
 // sighting is an event as rules see it.
 type sighting struct {
-	at       int64
-	sequence uint64
-	kind     kind
-	target   uint32 // its number
+	at    int64
+	place uint64 // the event's; see Engine.placeOf
+	kind  kind
+	other uint32 // the number of the user on the other side from the key
+	// joined is when the actor's account was made.
+	joined int64
 }
 
 // aggregate is what a rule measures. It keeps nothing itself: what it knows of a key
@@ -25,9 +27,9 @@ type aggregate interface {
 	// says whether the aggregate stands at the threshold.
 	after(g *Engine, w []uint32, s *sighting, from int64) (reached bool)
 	// observed is what the aggregate has come to where it stands at the threshold, and
-	// evidence appends the sequences of the events that it rests on.
+	// evidence appends the events that it rests on.
 	observed(w []uint32) int
-	evidence(g *Engine, w []uint32, sequences []uint64) []uint64
+	evidence(g *Engine, w []uint32, into []entry) []entry
 }
 
 // compile makes a rule's aggregate, with its part of a key's words.
@@ -37,13 +39,13 @@ func (l *layout) compile(r *Rule) aggregate {
 	case rule.Count:
 		return &counted{l.events(r, j, all, k)}
 	case rule.Distinct:
-		return &counted{l.users(r, j, all, k)}
+		return &counted{l.targets(r, j, all, k)}
 	case rule.PairedDistinct:
 		most := k
 		if r.Reading == rule.Both {
 			most = r.Waiting()
 		}
-		visited, liked := l.users(r, j, kindsOf(rule.Visit), most), l.users(r, j, kindsOf(rule.Like), most)
+		visited, liked := l.targets(r, j, kindsOf(rule.Visit), most), l.targets(r, j, kindsOf(rule.Like), most)
 		if r.Reading == rule.Each {
 			return &each{counted{visited}, counted{liked}}
 		}
@@ -58,7 +60,7 @@ func (l *layout) compile(r *Rule) aggregate {
 	case rule.InSequence:
 		r.pairs = l.journal()
 		return &sequence{
-			waiting: l.users(r, j, kindsOf(r.Sequence.First), r.Waiting()), then: kindNamed(r.Sequence.Then),
+			waiting: l.targets(r, j, kindsOf(r.Sequence.First), r.Waiting()), then: kindNamed(r.Sequence.Then),
 			within: micros(r.Sequence.Within), pairs: l.events(r, r.pairs, all, 2*k),
 		}
 	}
@@ -100,8 +102,8 @@ func (a *each) after(g *Engine, w []uint32, s *sighting, from int64) bool {
 
 func (a *each) observed([]uint32) int { return a.visited.most }
 
-func (a *each) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
-	return a.liked.evidence(g, w, a.visited.evidence(g, w, sequences))
+func (a *each) evidence(g *Engine, w []uint32, into []entry) []entry {
+	return a.liked.evidence(g, w, a.visited.evidence(g, w, into))
 }
 
 // both is paired_distinct read as so many targets each visited and liked.
@@ -130,7 +132,7 @@ func (a *both) expire(g *Engine, w []uint32, mine, other *cursor, from int64) {
 }
 
 func (a *both) unpair(g *Engine, w []uint32, other *cursor, gone entry) {
-	if _, paired := other.find(g, w, gone.target()); paired {
+	if _, paired := other.find(g, w, gone.other()); paired {
 		w[a.pairs]--
 	}
 }
@@ -142,7 +144,7 @@ func (a *both) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 	}
 	fresh, gone, dropped := mine.take(g, w, s)
 	if fresh {
-		if _, paired := other.find(g, w, s.target); paired {
+		if _, paired := other.find(g, w, s.other); paired {
 			w[a.pairs]++
 		}
 	}
@@ -155,12 +157,12 @@ func (a *both) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 
 func (a *both) observed(w []uint32) int { return int(w[a.pairs]) }
 
-func (a *both) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
+func (a *both) evidence(g *Engine, w []uint32, into []entry) []entry {
 	a.visited.each(g, w, func(e entry) bool {
-		if l, ok := a.liked.find(g, w, e.target()); ok {
-			sequences = append(sequences, e.sequence(), l.sequence())
+		if l, ok := a.liked.find(g, w, e.other()); ok {
+			into = append(into, e, l)
 		}
 		return true
 	})
-	return sequences
+	return into
 }

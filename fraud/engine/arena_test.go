@@ -54,8 +54,8 @@ func TestBlocksAreZeroedAndDoNotOverlap(t *testing.T) {
 func TestAnEntryHoldsWhatWasPutIntoIt(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := sighting{
-			at: rapid.Int64Range(0, latestTime).Draw(t, "at"), sequence: rapid.Uint64Range(0, maxSequence).Draw(t, "sequence"),
-			kind: kind(rapid.IntRange(0, int(kinds)-1).Draw(t, "kind")), target: rapid.Uint32Range(0, maxTarget).Draw(t, "target"), //nolint:gosec // few
+			at: rapid.Int64Range(0, latestTime).Draw(t, "at"), place: rapid.Uint64Range(0, maxPlace).Draw(t, "place"),
+			kind: kind(rapid.IntRange(0, int(kinds)-1).Draw(t, "kind")), other: rapid.Uint32Range(0, maxUser).Draw(t, "other"), //nolint:gosec // few
 		}
 		e := newEntry(&s)
 		for set := range uint8(maxSets) {
@@ -67,7 +67,7 @@ func TestAnEntryHoldsWhatWasPutIntoIt(t *testing.T) {
 				t.Fatalf("not seen again by set %d", set)
 			}
 		}
-		if got := (sighting{e.at(), e.sequence(), e.kind(), e.target()}); got != s || e.whose() != uint64(s.target)<<kindBits|uint64(s.kind) {
+		if got := (sighting{at: e.at(), place: e.place(), kind: e.kind(), other: e.other()}); got != s || e.whose() != uint64(s.other)<<kindBits|uint64(s.kind) {
 			t.Fatalf("%+v, want %+v", got, s)
 		}
 	})

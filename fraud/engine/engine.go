@@ -38,7 +38,9 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
+	"math/bits"
 	"slices"
 	"time"
 
@@ -54,6 +56,11 @@ type Engine struct {
 	byKind [kinds][]*Rule // those that listen to a kind
 	users  *Users
 	layout *layout
+	// byTarget says that keys are targets and the events are those of all partitions,
+	// whose numbers have so many bits; else they are those of one, which partition is.
+	byTarget      bool
+	partitionBits int
+	partition     int
 
 	index map[uuid.UUID]uint32 // into keys
 	keys  []key
@@ -71,7 +78,8 @@ type Engine struct {
 	seen    sighting
 	pushed  []pushed
 	running []running
-	places  []uint16 // reused
+	places  []uint16 // reused, as is rests
+	rests   []entry
 }
 
 // key is what is kept of one actor.
@@ -158,17 +166,32 @@ type Stats struct {
 	Keys uint64 `json:"keys"`
 }
 
-// New makes an engine that runs the rules, in their order. It fails if a rule is
-// not valid or two have one ID.
-func New(rules []rule.Rule) (*Engine, error) { return NewWithUsers(NewUsers(), rules) }
+// New makes an engine that runs rules by actor over one partition, in their order. It
+// fails if a rule is not valid or two have one ID.
+func New(rules []rule.Rule) (*Engine, error) { return NewByActor(NewUsers(), rules) }
 
-// NewWithUsers is New for engines that share the numbering of users, as those of one
-// process's partitions should.
-func NewWithUsers(users *Users, rules []rule.Rule) (*Engine, error) {
-	g := &Engine{index: make(map[uuid.UUID]uint32), at: earliest, users: users, layout: newLayout()}
+// NewByActor is New for engines that share the numbering of users, as those of one
+// process should.
+func NewByActor(users *Users, rules []rule.Rule) (*Engine, error) {
+	return newEngine(users, rules, rule.KeyActor, &Engine{})
+}
+
+// NewByTarget makes an engine that runs rules by target over all of so many partitions.
+// What it finds follows from the order in which it is given their events, too.
+func NewByTarget(users *Users, rules []rule.Rule, partitions int) (*Engine, error) {
+	return newEngine(users, rules, rule.KeyTarget, &Engine{
+		byTarget: true, partitionBits: bits.Len(uint(partitions - 1)), //nolint:gosec // at least one
+	})
+}
+
+func newEngine(users *Users, rules []rule.Rule, by rule.Key, g *Engine) (*Engine, error) {
+	g.index, g.at, g.users, g.layout = make(map[uuid.UUID]uint32), earliest, users, newLayout()
 	for i, r := range rules {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("compile rule %s: %w", r.ID, err)
+		}
+		if r.Key != by {
+			return nil, fmt.Errorf("compile rule %s: its key is %s, the engine's %s", r.ID, r.Key, by)
 		}
 		if slices.ContainsFunc(rules[:i], func(other rule.Rule) bool { return other.ID == r.ID }) {
 			return nil, fmt.Errorf("compile rule %s: another rule has this id", r.ID)
@@ -196,7 +219,8 @@ func (g *Engine) Stats() Stats {
 	return s
 }
 
-// Last is the highest sequence of the events processed.
+// Last is the highest sequence of the events processed, of an engine over one
+// partition.
 func (g *Engine) Last() uint64 { return g.last }
 
 // At is the rule time of the last event processed; false if it has none, being no
@@ -208,22 +232,25 @@ func (g *Engine) At() (at time.Time, ok bool) {
 	return time.UnixMicro(g.at).UTC(), true
 }
 
-// Process takes in an event, its actor's next, and appends to hits what it brings
-// about: at most one hit a rule, in the rules' order.
+// Process takes in an event, and appends to hits what it brings about: at most one hit
+// a rule, in the rules' order. It is its actor's next, or, of an engine by target, the
+// next of all.
 func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 	kind, ok := kindOf(e.Type)
 	if !ok {
-		if e.Sequence > g.last {
+		if g.byTarget || e.Sequence > g.last {
 			g.last, g.at = e.Sequence, earliest
 			g.stats.Events++
 		}
 		return hits
 	}
-	k := g.key(e.Stream)
-	if e.Sequence <= k.last {
-		return hits
+	if !g.byTarget {
+		if k := g.key(e.Stream); e.Sequence > k.last {
+			k.last = e.Sequence
+		} else {
+			return hits
+		}
 	}
-	k.last = e.Sequence
 	g.last, g.at = max(g.last, e.Sequence), earliest
 	g.stats.Events++
 	g.stats.Activities++
@@ -232,21 +259,56 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		g.stats.Unreadable++
 		return hits
 	}
-	at := min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime)
+	user, other := e.Stream, a.Target
+	if g.byTarget {
+		user, other = other, user
+	}
+	k := g.key(user)
+	g.seen = sighting{
+		at: min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime), place: g.placeOf(e.Position),
+		kind: kind, joined: a.JoinedAt.UnixMicro(),
+	}
+	s := &g.seen
 	switch {
 	case k.latest == earliest:
-		k.first, k.joined = at, a.JoinedAt.UnixMicro()
-	case at < k.latest:
+		k.first, k.joined = s.at, s.joined
+	case s.at < k.latest:
 		g.stats.Backwards++
-		at = k.latest
+		s.at = k.latest
 	}
-	k.latest, g.at = at, at
-	g.seen = sighting{at: at, sequence: e.Sequence, kind: kind}
-	return g.run(k, e, a.Target, hits)
+	k.latest, g.at = s.at, s.at
+	if !g.byTarget {
+		s.joined = k.joined
+	}
+	before := len(hits)
+	hits = g.run(k, other, hits)
+	for i := range hits[before:] {
+		h := &hits[before+i]
+		h.User, h.At, h.Position = user, time.UnixMicro(s.at).UTC(), e.Position
+	}
+	return hits
+}
+
+// placeOf is a position as entries hold it: the sequence, and before it the partition,
+// if there are several.
+func (g *Engine) placeOf(p events.Position) uint64 {
+	if !g.byTarget {
+		g.partition = p.Partition
+		return p.Sequence
+	}
+	return uint64(p.Partition)<<(placeBits-g.partitionBits) | p.Sequence //nolint:gosec // not negative
+}
+
+func (g *Engine) positionOf(place uint64) events.Position {
+	if !g.byTarget {
+		return events.Position{Partition: g.partition, Sequence: place}
+	}
+	sequenceBits := placeBits - g.partitionBits
+	return events.Position{Partition: int(place >> sequenceBits), Sequence: place & (1<<sequenceBits - 1)} //nolint:gosec // few
 }
 
 // run runs the rules over an activity.
-func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) []Hit {
+func (g *Engine) run(k *key, other uuid.UUID, hits []Hit) []Hit {
 	s := &g.seen
 	g.running = g.running[:0]
 	var w []uint32
@@ -260,7 +322,7 @@ func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) [
 			dropped = w != nil && g.drop(r, w) || dropped
 			continue
 		}
-		if !r.where.holds(s.at, k.joined) {
+		if !r.where.holds(s.at, s.joined) {
 			continue
 		}
 		if w == nil {
@@ -270,8 +332,8 @@ func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) [
 		if w[r.state] == spent {
 			continue
 		}
-		if s.target == 0 && g.layout.targets {
-			if s.target = g.users.number(target); s.target == 0 {
+		if s.other == 0 && g.layout.users {
+			if s.other = g.users.number(other); s.other == 0 {
 				g.stats.Unnumbered++
 				return hits
 			}
@@ -284,8 +346,8 @@ func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) [
 	}
 	for _, r := range g.running {
 		for _, j := range r.journals {
-			if told := &g.pushed[j.number]; told.sequence != s.sequence && j != r.pairs && (r.passed || j != r.own) {
-				told.sequence = s.sequence
+			if told := &g.pushed[j.number]; told.place != s.place && j != r.pairs && (r.passed || j != r.own) {
+				told.place = s.place
 				j.push(g, w, s, told)
 			}
 		}
@@ -298,10 +360,7 @@ func (g *Engine) run(k *key, e *events.Recorded, target uuid.UUID, hits []Hit) [
 			continue
 		}
 		w[r.state] = above
-		hits = append(hits, Hit{
-			Rule: r.Rule, User: e.Stream, At: time.UnixMicro(s.at).UTC(), Position: e.Position,
-			Observed: r.aggregate.observed(w), Evidence: evidence(r.aggregate, g, w),
-		})
+		hits = append(hits, Hit{Rule: r.Rule, Observed: r.aggregate.observed(w), Evidence: g.evidence(r.aggregate, w)})
 		if r.window.anchor != sliding {
 			w[r.state] = spent
 		}
@@ -334,19 +393,25 @@ func (g *Engine) drop(r *Rule, w []uint32) (dropped bool) {
 	return dropped
 }
 
-// evidence is the sequences of a hit's events, in order.
-func evidence(a aggregate, g *Engine, w []uint32) []uint64 {
-	sequences := a.evidence(g, w, nil)
-	slices.Sort(sequences)
-	return sequences
+// evidence is the events that a hit rests on, in the order in which they happened.
+func (g *Engine) evidence(a aggregate, w []uint32) []events.Position {
+	g.rests = a.evidence(g, w, g.rests[:0])
+	slices.SortFunc(g.rests, func(a, b entry) int {
+		return cmp.Or(cmp.Compare(a.at(), b.at()), cmp.Compare(a.place(), b.place()))
+	})
+	out := make([]events.Position, len(g.rests))
+	for i, e := range g.rests {
+		out[i] = g.positionOf(e.place())
+	}
+	return out
 }
 
-// key finds or makes what is kept of an actor.
-func (g *Engine) key(actor uuid.UUID) *key {
-	i, ok := g.index[actor]
+// key finds or makes what is kept of a user.
+func (g *Engine) key(user uuid.UUID) *key {
+	i, ok := g.index[user]
 	if !ok {
 		i = uint32(len(g.keys)) //nolint:gosec // memory ends before 2^32 actors of a partition
-		g.index[actor] = i
+		g.index[user] = i
 		g.keys = append(g.keys, key{latest: earliest})
 	}
 	return &g.keys[i]

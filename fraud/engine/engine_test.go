@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"strings"
@@ -65,7 +66,7 @@ func TestAHitOnMoreEventsThanAFlagHoldsShowsTheLatest(t *testing.T) {
 		all = append(all, *e)
 	}
 	h := hits[0]
-	if len(h.Evidence) != r.Threshold || !slices.IsSorted(h.Evidence) || h.Observed != r.Threshold {
+	if len(h.Evidence) != r.Threshold || !slices.IsSortedFunc(h.Evidence, func(a, b events.Position) int { return cmp.Compare(a.Sequence, b.Sequence) }) || h.Observed != r.Threshold {
 		t.Fatalf("%d events of evidence, observed %d, want %d", len(h.Evidence), h.Observed, r.Threshold)
 	}
 	e, err := h.Flag(all[500:])

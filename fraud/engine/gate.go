@@ -11,7 +11,7 @@ func (t *gate) passes(g *Engine, w []uint32, s *sighting, from int64) bool {
 	for more := true; more; {
 		_, more = t.seen.expire(g, w, from)
 	}
-	_, seen := t.seen.find(g, w, s.target)
+	_, seen := t.seen.find(g, w, s.other)
 	return seen == t.repeated
 }
 

@@ -27,13 +27,13 @@ type Hit struct {
 	Position events.Position
 	// Observed is what the aggregate has come to.
 	Observed int
-	// Evidence is the sequences, in order, of the events that the aggregate rests
-	// on, all of the same partition.
-	Evidence []uint64
+	// Evidence is where the events are that the aggregate rests on, in the order in
+	// which they happened.
+	Evidence []events.Position
 }
 
 // Shown is the part of the evidence that the flag will hold.
-func (h Hit) Shown() []uint64 { return h.Evidence[max(0, len(h.Evidence)-MaxEvidence):] }
+func (h Hit) Shown() []events.Position { return h.Evidence[max(0, len(h.Evidence)-MaxEvidence):] }
 
 // Flag makes the event that raises the hit's flag, given the events that Shown
 // names, in order. It is the flag's first. Its ID and stream, and every byte of
@@ -50,8 +50,8 @@ func (h Hit) Flag(shown []events.Recorded) (events.Event, error) {
 	var name strings.Builder
 	name.WriteString(h.Rule.ID + "|" + h.Rule.Version + "|" + h.User.String())
 	for i, e := range shown {
-		if e.Sequence != h.Shown()[i] {
-			return events.Event{}, fmt.Errorf("flag of %s by %s: evidence %d is event %d, want %d", h.User, h.Rule.ID, i, e.Sequence, h.Shown()[i])
+		if e.Position != h.Shown()[i] {
+			return events.Event{}, fmt.Errorf("flag of %s by %s: evidence %d is event %v, want %v", h.User, h.Rule.ID, i, e.Position, h.Shown()[i])
 		}
 		a, err := events.ParseActivity(e.Data)
 		if err != nil {

@@ -40,9 +40,9 @@ const (
 // pushed is what a journal says to an event: where it is now, and where its target was
 // until now, by each set's lights.
 type pushed struct {
-	sequence uint64 // the event's
-	now      int
-	before   [maxSets]int
+	place  uint64 // the event's
+	now    int
+	before [maxSets]int
 }
 
 // entries are the key's, up to the end.
@@ -67,7 +67,7 @@ func (j *journal) push(g *Engine, w []uint32, s *sighting, told *pushed) {
 	told.now = int(h[journalEnd])
 	for i, kinds := range j.sets {
 		if kinds.has(s.kind) {
-			told.before[i] = j.latest(g, w, kinds, s.target)
+			told.before[i] = j.latest(g, w, kinds, s.other)
 			if told.before[i] != nowhere {
 				entries[told.before[i]].markAgain(uint8(i)) //nolint:gosec // few
 			}
@@ -82,12 +82,12 @@ func (j *journal) push(g *Engine, w []uint32, s *sighting, told *pushed) {
 }
 
 // latest is the place of the target's latest event of some kinds.
-func (j *journal) latest(g *Engine, w []uint32, kinds kindSet, target uint32) int {
+func (j *journal) latest(g *Engine, w []uint32, kinds kindSet, other uint32) int {
 	entries := j.entries(g, w)
 	h := w[j.header : j.header+journalWords]
 	if h[journalTableClass] == 0 {
 		for i := len(entries) - 1; i >= 0; i-- {
-			if entries[i].target() == target && kinds.has(entries[i].kind()) {
+			if entries[i].other() == other && kinds.has(entries[i].kind()) {
 				return i
 			}
 		}
@@ -96,7 +96,7 @@ func (j *journal) latest(g *Engine, w []uint32, kinds kindSet, target uint32) in
 	table := g.tables.block(h[journalTable], h[journalTableClass])
 	place := nowhere
 	for k := range kinds.each {
-		of := uint64(target)<<kindBits | uint64(k)
+		of := uint64(other)<<kindBits | uint64(k)
 		place = max(place, int(table[slotOf(table, entries, of)])-1)
 	}
 	return place
@@ -294,11 +294,11 @@ func (c *cursor) take(g *Engine, w []uint32, s *sighting) (fresh bool, dropped e
 }
 
 // find is the entry of a target that the cursor counts.
-func (c *cursor) find(g *Engine, w []uint32, target uint32) (e entry, ok bool) {
+func (c *cursor) find(g *Engine, w []uint32, other uint32) (e entry, ok bool) {
 	if w[c.at+cursorCount] == 0 {
 		return entry{}, false
 	}
-	place := c.latest(g, w, c.views[c.view].kinds, target)
+	place := c.latest(g, w, c.views[c.view].kinds, other)
 	if place < int(w[c.at+cursorPlace]) {
 		return entry{}, false
 	}
@@ -318,11 +318,11 @@ func (c *cursor) each(g *Engine, w []uint32, yield func(entry) bool) {
 	}
 }
 
-// evidence appends the sequences of what the cursor counts.
-func (c *cursor) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
+// evidence appends what the cursor counts.
+func (c *cursor) evidence(g *Engine, w []uint32, into []entry) []entry {
 	c.each(g, w, func(e entry) bool {
-		sequences = append(sequences, e.sequence())
+		into = append(into, e)
 		return true
 	})
-	return sequences
+	return into
 }

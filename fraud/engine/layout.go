@@ -36,7 +36,7 @@ type layout struct {
 	length   int // in words
 	journals []*journal
 	byWhere  map[where]*journal
-	targets  bool // some rule counts targets
+	users    bool // some rule counts users
 }
 
 func newLayout() *layout { return &layout{byWhere: make(map[where]*journal)} }
@@ -79,17 +79,17 @@ func (l *layout) journal() *journal {
 }
 
 // events makes the rule count up to so many events of some kinds in a journal, and
-// users so many targets.
+// targets so many targets.
 func (l *layout) events(r *Rule, j *journal, kinds kindSet, most int) *cursor {
 	return l.cursor(r, j, view{kinds: kinds}, most)
 }
 
-func (l *layout) users(r *Rule, j *journal, kinds kindSet, most int) *cursor {
+func (l *layout) targets(r *Rule, j *journal, kinds kindSet, most int) *cursor {
 	set := slices.Index(j.sets, kinds)
 	if set < 0 {
 		set = len(j.sets)
 		j.sets = append(j.sets, kinds)
-		l.targets = true
+		l.users = true
 	}
 	return l.cursor(r, j, view{kinds: kinds, targets: true, set: uint8(set)}, most) //nolint:gosec // few
 }
@@ -111,7 +111,7 @@ func (l *layout) rule(r rule.Rule) *Rule {
 	one := &Rule{Rule: r, Version: r.Version(), window: newWindow(r.Window), where: newWhere(r.Where)}
 	if r.Where.Target != "" {
 		one.gate = &gate{
-			seen:     l.users(one, l.shared(one), kindsOf(r.Events...), r.Waiting()),
+			seen:     l.targets(one, l.shared(one), kindsOf(r.Events...), r.Waiting()),
 			repeated: r.Where.Target == rule.Repeated,
 		}
 	}

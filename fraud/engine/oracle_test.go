@@ -1,6 +1,8 @@
 package engine_test
 
 import (
+	stdcmp "cmp"
+	"maps"
 	"math/big"
 	"slices"
 	"testing"
@@ -17,12 +19,14 @@ import (
 
 // oracle is the naive engine: it keeps every event and counts anew each time.
 type oracle struct {
-	rules  []rule.Rule
-	actors map[uuid.UUID]*known
-	taken  map[string]*counted // by rule and actor
+	rules    []rule.Rule
+	byTarget bool
+	n        int
+	keys     map[uuid.UUID]*known
+	taken    map[string]*counted // by rule and key
 }
 
-// known is what the oracle knows of an actor.
+// known is what the oracle knows of a key.
 type known struct{ latest, first, joined time.Time }
 
 // counted is what counts for a rule of an actor.
@@ -33,11 +37,23 @@ type counted struct {
 	spent      bool
 }
 
+// positions are where events are, in the order of time.
+func positions(list []seen) (out []events.Position) {
+	slices.SortFunc(list, func(a, b seen) int {
+		return stdcmp.Or(a.at.Compare(b.at), stdcmp.Compare(a.place.Partition, b.place.Partition), stdcmp.Compare(a.place.Sequence, b.place.Sequence))
+	})
+	for _, s := range list {
+		out = append(out, s.place)
+	}
+	return out
+}
+
 type seen struct {
-	at       time.Time
-	kind     rule.Kind
-	target   uuid.UUID
-	sequence uint64
+	at    time.Time
+	kind  rule.Kind
+	other uuid.UUID
+	place events.Position
+	n     int // of all events
 }
 
 // found is a hit as both can tell it.
@@ -45,9 +61,9 @@ type found struct {
 	Rule     string
 	User     uuid.UUID
 	At       time.Time
-	Sequence uint64
+	Position events.Position
 	Observed int
-	Evidence []uint64
+	Evidence []events.Position
 }
 
 var kindOf = map[string]rule.Kind{
@@ -55,7 +71,7 @@ var kindOf = map[string]rule.Kind{
 }
 
 func newOracle(rules []rule.Rule) *oracle {
-	return &oracle{rules: rules, actors: map[uuid.UUID]*known{}, taken: map[string]*counted{}}
+	return &oracle{rules: rules, keys: map[uuid.UUID]*known{}, taken: map[string]*counted{}}
 }
 
 func (o *oracle) process(e events.Recorded) (hits []found) {
@@ -65,24 +81,32 @@ func (o *oracle) process(e events.Recorded) (hits []found) {
 		return nil
 	}
 	at := events.RuleTime(e, a)
-	actor := o.actors[e.Stream]
-	if actor == nil {
-		actor = &known{at, at, a.JoinedAt}
-		o.actors[e.Stream] = actor
+	user, other := e.Stream, a.Target
+	if o.byTarget {
+		user, other = other, user
 	}
-	if at.Before(actor.latest) {
-		at = actor.latest
+	key := o.keys[user]
+	if key == nil {
+		key = &known{at, at, a.JoinedAt}
+		o.keys[user] = key
 	}
-	actor.latest = at
+	if at.Before(key.latest) {
+		at = key.latest
+	}
+	key.latest = at
+	joined := key.joined
+	if o.byTarget {
+		joined = a.JoinedAt
+	}
 	for _, r := range o.rules {
 		if !slices.Contains(r.Events, kind) {
 			continue
 		}
-		from, open := bounds(r.Window, at, actor)
-		if !open || !holds(r.Where, at, at.Sub(actor.joined)) {
+		from, open := bounds(r.Window, at, key)
+		if !open || !holds(r.Where, at, at.Sub(joined)) {
 			continue
 		}
-		name := r.ID + e.Stream.String()
+		name := r.ID + user.String()
 		of := o.taken[name]
 		if of == nil {
 			of = &counted{}
@@ -91,9 +115,10 @@ func (o *oracle) process(e events.Recorded) (hits []found) {
 		if of.spent {
 			continue
 		}
-		one := seen{at, kind, a.Target, e.Sequence}
+		o.n++
+		one := seen{at, kind, other, e.Position, o.n}
 		if r.Where.Target != "" {
-			met := slices.ContainsFunc(since(of.candidates, from), func(s seen) bool { return s.target == a.Target })
+			met := slices.ContainsFunc(since(of.candidates, from), func(s seen) bool { return s.other == other })
 			of.candidates = append(of.candidates, one)
 			if met != (r.Where.Target == rule.Repeated) {
 				continue
@@ -106,8 +131,7 @@ func (o *oracle) process(e events.Recorded) (hits []found) {
 		observed, evidence, reached := measure(r, of.events, at, from)
 		if reached && !of.above {
 			of.above, of.spent = true, r.Window.Sliding == 0
-			slices.Sort(evidence)
-			hits = append(hits, found{r.ID, e.Stream, at, e.Sequence, observed, evidence})
+			hits = append(hits, found{r.ID, user, at, e.Position, observed, positions(evidence)})
 		}
 	}
 	return hits
@@ -151,7 +175,7 @@ func since(list []seen, from time.Time) (in []seen) {
 
 // measure is the aggregate, the events that it rests on once it has just come up to
 // the threshold, and whether it has.
-func measure(r rule.Rule, all []seen, at, from time.Time) (n int, evidence []uint64, reached bool) {
+func measure(r rule.Rule, all []seen, at, from time.Time) (n int, evidence []seen, reached bool) {
 	in := since(all, from)
 	switch r.Aggregate {
 	case rule.InRatio:
@@ -166,7 +190,7 @@ func measure(r rule.Rule, all []seen, at, from time.Time) (n int, evidence []uin
 	return n, evidence, n >= r.Threshold
 }
 
-func measureRatio(r rule.Rule, in []seen) (n int, evidence []uint64, reached bool) {
+func measureRatio(r rule.Rule, in []seen) (n int, evidence []seen, reached bool) {
 	if len(in) < r.Ratio.Volume {
 		return 0, nil, false
 	}
@@ -177,13 +201,13 @@ func measureRatio(r rule.Rule, in []seen) (n int, evidence []uint64, reached boo
 		} else {
 			per++
 		}
-		evidence = append(evidence, s.sequence)
+		evidence = append(evidence, s)
 	}
 	n = 100 * of / max(per, 1)
 	return n, evidence, float64(100*of) >= float64(r.Threshold*max(per, 1))
 }
 
-func measureRegularity(r rule.Rule, in []seen) (n int, evidence []uint64, reached bool) {
+func measureRegularity(r rule.Rule, in []seen) (n int, evidence []seen, reached bool) {
 	if len(in) < r.Threshold+1 {
 		return 0, nil, false
 	}
@@ -191,7 +215,7 @@ func measureRegularity(r rule.Rule, in []seen) (n int, evidence []uint64, reache
 	var gaps []*big.Rat
 	sum, squares := new(big.Rat), new(big.Rat)
 	for i, s := range in {
-		evidence = append(evidence, s.sequence)
+		evidence = append(evidence, s)
 		if i > 0 {
 			gap := big.NewRat(s.at.UnixMilli()-in[i-1].at.UnixMilli(), 1)
 			gaps = append(gaps, gap)
@@ -213,41 +237,41 @@ func measureRegularity(r rule.Rule, in []seen) (n int, evidence []uint64, reache
 	return r.Threshold, evidence, variance.Cmp(limit) <= 0
 }
 
-func measureSequence(r rule.Rule, all []seen, from time.Time) (n int, evidence []uint64, reached bool) {
+func measureSequence(r rule.Rule, all []seen, from time.Time) (n int, evidence []seen, reached bool) {
 	waiting := map[uuid.UUID]seen{}
 	for _, s := range all {
 		if s.kind == r.Sequence.First {
-			waiting[s.target] = s
+			waiting[s.other] = s
 			continue
 		}
-		first, ok := waiting[s.target]
+		first, ok := waiting[s.other]
 		if !ok || s.at.Sub(first.at) > time.Duration(r.Sequence.Within) {
 			continue
 		}
-		delete(waiting, s.target)
+		delete(waiting, s.other)
 		if !s.at.Before(from) {
 			n++
-			evidence = append(evidence, first.sequence, s.sequence)
+			evidence = append(evidence, first, s)
 		}
 	}
 	return n, evidence, n >= r.Threshold
 }
 
-func countIn(r rule.Rule, in []seen) (n int, evidence []uint64) {
-	visited, liked, either := map[uuid.UUID]uint64{}, map[uuid.UUID]uint64{}, map[uuid.UUID]uint64{}
+func countIn(r rule.Rule, in []seen) (n int, evidence []seen) {
+	visited, liked, either := map[uuid.UUID]seen{}, map[uuid.UUID]seen{}, map[uuid.UUID]seen{}
 	for _, s := range in {
-		either[s.target] = s.sequence
+		either[s.other] = s
 		switch s.kind {
 		case rule.Visit:
-			visited[s.target] = s.sequence
+			visited[s.other] = s
 		case rule.Like:
-			liked[s.target] = s.sequence
+			liked[s.other] = s
 		}
 	}
 	switch {
 	case r.Aggregate == rule.Count:
 		for _, s := range in {
-			evidence = append(evidence, s.sequence)
+			evidence = append(evidence, s)
 		}
 		n = len(in)
 	case r.Aggregate == rule.Distinct:
@@ -264,23 +288,21 @@ func countIn(r rule.Rule, in []seen) (n int, evidence []uint64) {
 		}
 	case r.Reading == rule.Each:
 		n = min(len(visited), len(liked))
-		for _, of := range []map[uuid.UUID]uint64{visited, liked} {
-			var last []uint64
-			for _, s := range of {
-				last = append(last, s)
-			}
-			slices.Sort(last)
+		for _, of := range []map[uuid.UUID]seen{visited, liked} {
+			last := slices.SortedFunc(maps.Values(of), func(a, b seen) int { return stdcmp.Compare(a.n, b.n) })
 			evidence = append(evidence, last[len(last)-min(n, len(last)):]...)
 		}
 	}
 	return n, evidence
 }
 
-func drawRules(t *rapid.T) []rule.Rule {
+func drawRules(t *rapid.T) []rule.Rule { return drawRulesBy(t, rule.KeyActor) }
+
+func drawRulesBy(t *rapid.T, key rule.Key) []rule.Rule {
 	var rules []rule.Rule
 	for i := range rapid.IntRange(1, 6).Draw(t, "rules") {
 		r := rule.Rule{
-			ID: "rule-" + string(rune('a'+i)), Title: "t", Key: rule.KeyActor, Effect: rule.Flag, Mode: rule.Live,
+			ID: "rule-" + string(rune('a'+i)), Title: "t", Key: key, Effect: rule.Flag, Mode: rule.Live,
 			Threshold: rapid.IntRange(1, rapid.SampledFrom([]int{12, 12, 60}).Draw(t, "most")).Draw(t, "threshold"),
 			Aggregate: rapid.SampledFrom([]rule.Aggregate{
 				rule.Count, rule.Distinct, rule.PairedDistinct, rule.PairedDistinct, rule.InRatio, rule.InSequence, rule.InRegularity,
@@ -306,10 +328,13 @@ func drawRules(t *rapid.T) []rule.Rule {
 			r.Regularity = &rule.Regularity{Variation: rapid.IntRange(0, 100).Draw(t, "variation")}
 			length *= 3
 		}
-		switch rapid.IntRange(0, 4).Draw(t, "anchor") {
-		case 0:
+		if key == rule.KeyTarget {
+			r.Where.Target = ""
+		}
+		switch anchor := rapid.IntRange(0, 4).Draw(t, "anchor"); {
+		case anchor == 0 && key == rule.KeyActor:
 			r.Window.SinceAccountCreation = length
-		case 1:
+		case anchor == 1:
 			r.Window.SinceFirstEvent = length
 		default:
 			r.Window.Sliding = length
@@ -391,6 +416,33 @@ func TestHitsAreThoseOfAnEngineThatKeepsEverything(t *testing.T) {
 	})
 }
 
+func TestHitsByTargetAreThoseOfAnEngineThatKeepsEverything(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		const partitions = 5
+		rules, evs := drawRulesBy(t, rule.KeyTarget), drawEvents(t)
+		g, err := engine.NewByTarget(engine.NewUsers(), rules, partitions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		o := newOracle(rules)
+		o.byTarget = true
+		for i := range evs {
+			// As many targets as there were actors, in the partitions of many actors.
+			a, err := events.ParseActivity(evs[i].Data)
+			if err == nil {
+				evs[i].Stream, a.Target = a.Target, evs[i].Stream
+				evs[i].Data = a.AppendJSON(nil)
+				evs[i].Partition = int(evs[i].Stream[1]) % partitions
+			}
+			want := o.process(evs[i])
+			got := tell(g.Process(&evs[i], nil))
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Fatalf("event %d (-want +got):\n%s", i+1, diff)
+			}
+		}
+	})
+}
+
 func TestHitsDoNotDependOnBatchesRepetitionsOrOtherRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules, evs := drawRules(t), drawEvents(t)
@@ -447,7 +499,7 @@ func newEngine(t fataler, rules ...rule.Rule) *engine.Engine {
 
 func tell(hits []engine.Hit) (out []found) {
 	for _, h := range hits {
-		out = append(out, found{h.Rule.ID, h.User, h.At, h.Position.Sequence, h.Observed, h.Evidence})
+		out = append(out, found{h.Rule.ID, h.User, h.At, h.Position, h.Observed, h.Evidence})
 	}
 	return out
 }

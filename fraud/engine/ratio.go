@@ -45,6 +45,6 @@ func (a *ratio) per(w []uint32) int { return max(a.latest.count(w)-int(w[a.ofs])
 
 func (a *ratio) observed(w []uint32) int { return 100 * int(w[a.ofs]) / a.per(w) }
 
-func (a *ratio) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
-	return a.latest.evidence(g, w, sequences)
+func (a *ratio) evidence(g *Engine, w []uint32, into []entry) []entry {
+	return a.latest.evidence(g, w, into)
 }

@@ -82,6 +82,6 @@ func (a *regularity) reached(w []uint32) bool {
 func (a *regularity) gaps() int             { return a.latest.most - 1 }
 func (a *regularity) observed([]uint32) int { return a.gaps() }
 
-func (a *regularity) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
-	return a.latest.evidence(g, w, sequences)
+func (a *regularity) evidence(g *Engine, w []uint32, into []entry) []entry {
+	return a.latest.evidence(g, w, into)
 }

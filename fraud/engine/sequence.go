@@ -34,11 +34,11 @@ func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 		}
 		return a.pairs.full(w)
 	}
-	first, ok := a.waiting.find(g, w, s.target)
+	first, ok := a.waiting.find(g, w, s.other)
 	if !ok || a.taken(g, w, s, first) {
 		return a.pairs.full(w)
 	}
-	for _, one := range []sighting{{first.at(), first.sequence(), first.kind(), s.target}, *s} {
+	for _, one := range []sighting{{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}, *s} {
 		told := &g.pushed[a.pairs.number]
 		a.pairs.push(g, w, &one, told)
 		a.pairs.take(g, w, &one)
@@ -51,7 +51,7 @@ func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 func (a *sequence) taken(g *Engine, w []uint32, s *sighting, first entry) bool {
 	for n := a.pairs.count(w)/2 - 1; n >= 0; n-- {
 		switch p := a.pair(g, w, n); {
-		case p[0].sequence() == first.sequence():
+		case p[0].place() == first.place():
 			return true
 		case p[1].at() < s.at-a.within:
 			return false
@@ -62,6 +62,6 @@ func (a *sequence) taken(g *Engine, w []uint32, s *sighting, first entry) bool {
 
 func (a *sequence) observed([]uint32) int { return a.pairs.most / 2 }
 
-func (a *sequence) evidence(g *Engine, w []uint32, sequences []uint64) []uint64 {
-	return a.pairs.evidence(g, w, sequences)
+func (a *sequence) evidence(g *Engine, w []uint32, into []entry) []entry {
+	return a.pairs.evidence(g, w, into)
 }

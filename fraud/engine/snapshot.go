@@ -99,7 +99,7 @@ func (g *Engine) snapshotKeys(w *snapshotWriter) {
 			entries := j.entries(g, words)
 			w.uint(uint64(len(entries)))
 			for _, e := range entries {
-				e.setTarget(local[e.target()])
+				e.setOther(local[e.other()])
 				w.entry(e)
 			}
 		}
@@ -116,9 +116,9 @@ func (g *Engine) localNumbers() (local, users []uint32) {
 		words := g.words.block(k.words - 1)
 		for _, j := range g.layout.journals {
 			for _, e := range j.entries(g, words) {
-				if e.target() != 0 && local[e.target()] == 0 {
-					users = append(users, e.target())
-					local[e.target()] = uint32(len(users)) //nolint:gosec // at most maxTarget
+				if e.other() != 0 && local[e.other()] == 0 {
+					users = append(users, e.other())
+					local[e.other()] = uint32(len(users)) //nolint:gosec // at most maxUser
 				}
 			}
 		}
@@ -164,7 +164,7 @@ func (g *Engine) Restore(from io.Reader) error {
 			return r.fail("it is of other rules")
 		}
 	}
-	g.last = r.uint(maxSequence)
+	g.last = r.uint(maxPlace)
 	g.at = r.int()
 	for _, n := range g.stats.counts() {
 		*n = r.uint(1 << 62)
@@ -184,7 +184,7 @@ const maxID = 1 << 10
 
 func (g *Engine) restoreKeys(r *snapshotReader) error {
 	numbers := []uint32{0}
-	for range r.uint(maxTarget) {
+	for range r.uint(maxUser) {
 		id := uuid.UUID(r.bytes(len(uuid.UUID{})))
 		if r.err != nil {
 			return r.fail("it is cut off")
@@ -193,7 +193,7 @@ func (g *Engine) restoreKeys(r *snapshotReader) error {
 	}
 	for range r.uint(1 << 32) {
 		actor := uuid.UUID(r.bytes(len(uuid.UUID{})))
-		k := key{last: r.uint(maxSequence), latest: r.int(), first: r.int(), joined: r.int()}
+		k := key{last: r.uint(maxPlace), latest: r.int(), first: r.int(), joined: r.int()}
 		if r.uint(1) == 1 {
 			k.words = g.words.alloc() + 1
 			if err := g.restoreWords(r, g.words.block(k.words-1), numbers); err != nil {
@@ -226,10 +226,10 @@ func (g *Engine) restoreWords(r *snapshotReader, words []uint32, numbers []uint3
 		entries := j.restore(g, words, n)
 		for i := range entries {
 			e := r.entry()
-			if int(e.target()) >= len(numbers) {
+			if int(e.other()) >= len(numbers) {
 				return r.fail("it names a user that it does not list")
 			}
-			e.setTarget(numbers[e.target()])
+			e.setOther(numbers[e.other()])
 			entries[i] = e
 		}
 		j.index(g, words[j.header:j.header+journalWords])

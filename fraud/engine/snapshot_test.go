@@ -34,14 +34,14 @@ func TestAnEngineGoesOnFromASnapshotAsIfNothingHadHappened(t *testing.T) {
 				b := snapshot(t, whole)
 				// Other users have come before in this process.
 				users := engine.NewUsers()
-				other, err := engine.NewWithUsers(users, rules)
+				other, err := engine.NewByActor(users, rules)
 				if err != nil {
 					t.Fatal(err)
 				}
 				for j := len(evs) - 1; j >= 0; j -= 3 {
 					other.Process(&evs[j], nil)
 				}
-				if g, err = engine.NewWithUsers(users, rules); err != nil {
+				if g, err = engine.NewByActor(users, rules); err != nil {
 					t.Fatal(err)
 				}
 				if err := g.Restore(iotest.OneByteReader(bytes.NewReader(b))); err != nil {
@@ -143,7 +143,7 @@ func BenchmarkSnapshot(b *testing.B) {
 		b.SetBytes(int64(len(bytesOf)))
 		users := engine.NewUsers()
 		for b.Loop() {
-			g, err := engine.NewWithUsers(users, rules)
+			g, err := engine.NewByActor(users, rules)
 			if err == nil {
 				err = g.Restore(bytes.NewReader(bytesOf))
 			}

@@ -22,7 +22,7 @@ func BenchmarkState(b *testing.B) {
 		all := engine.NewUsers()
 		engines := make([]*engine.Engine, partitions)
 		for i := range engines {
-			g, err := engine.NewWithUsers(all, rules)
+			g, err := engine.NewByActor(all, rules)
 			if err != nil {
 				b.Fatal(err)
 			}

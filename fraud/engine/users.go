@@ -32,7 +32,7 @@ func NewUsers() *Users {
 	return u
 }
 
-// number is the user's, from 1 on; 0 if there are more than maxTarget.
+// number is the user's, from 1 on; 0 if there are more than maxUser.
 func (u *Users) number(id uuid.UUID) uint32 {
 	s := &u.shards[(id[15]^id[7])%userShards]
 	s.mu.RLock()
@@ -55,11 +55,11 @@ func (u *Users) number(id uuid.UUID) uint32 {
 func (u *Users) add(id uuid.UUID) uint32 {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	if len(u.ids) == maxTarget {
+	if len(u.ids) == maxUser {
 		return 0
 	}
 	u.ids = append(u.ids, id)
-	return uint32(len(u.ids)) //nolint:gosec // at most maxTarget
+	return uint32(len(u.ids)) //nolint:gosec // at most maxUser
 }
 
 // id is whose the number is.

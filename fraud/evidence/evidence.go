@@ -1,12 +1,14 @@
 // Package evidence reads from the activity log the events that a hit rests on.
 //
-// The engine remembers them by their sequence, which is a third of the memory
-// that copies would take; hits are rare, so they are read when one happens.
+// The engine remembers them by their place, which is a third of the memory that
+// copies would take; hits are rare, so they are read when one happens.
 package evidence
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
@@ -16,41 +18,50 @@ import (
 // to be read on rather than looked up anew.
 const near = 2 * events.MaxCommitEvents
 
-// Read returns the events with these sequences, which must be ascending and in
-// the log.
-func Read(ctx context.Context, r log.Reader, partition int, sequences []uint64) ([]events.Recorded, error) {
-	out := make([]events.Recorded, 0, len(sequences))
-	for len(out) < len(sequences) {
-		n := len(out)
-		var err error
-		if out, err = run(ctx, r, partition, sequences, out); err != nil {
-			return nil, fmt.Errorf("read evidence %d of %s/%d: %w", sequences[n], r.Name(), partition, err)
+// Read returns the events in these positions, which must be in the log, each once, in
+// the order of the positions.
+func Read(ctx context.Context, r log.Reader, at []events.Position) ([]events.Recorded, error) {
+	order := make([]int, len(at))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(at[a].Partition, at[b].Partition), cmp.Compare(at[a].Sequence, at[b].Sequence))
+	})
+	out := make([]events.Recorded, len(at))
+	for len(order) > 0 {
+		n, err := run(ctx, r, at, order, out)
+		if err != nil {
+			return nil, fmt.Errorf("read evidence %d of %s/%d: %w", at[order[n]].Sequence, r.Name(), at[order[n]].Partition, err)
 		}
+		order = order[n:]
 	}
 	return out, nil
 }
 
-// run reads on from the first event that is missing in out, while the next is
-// near.
-func run(ctx context.Context, r log.Reader, partition int, sequences []uint64, out []events.Recorded) ([]events.Recorded, error) {
-	begun := len(out)
-	for c, err := range r.Read(ctx, partition, sequences[begun]-1) {
+// run reads on from the first event of the order, while the next is near, and says how
+// many it has found.
+func run(ctx context.Context, r log.Reader, at []events.Position, order []int, out []events.Recorded) (found int, err error) {
+	next := at[order[0]]
+	for c, err := range r.Read(ctx, next.Partition, next.Sequence-1) {
 		if err != nil {
-			return nil, err
+			return found, err
 		}
-		if c.Last() >= sequences[len(out)] {
-			for e := range c.EventsAfter(sequences[len(out)] - 1) {
-				if e.Sequence != sequences[len(out)] {
+		if c.Last() >= next.Sequence {
+			for e := range c.EventsAfter(next.Sequence - 1) {
+				if e.Sequence != next.Sequence {
 					continue
 				}
-				if out = append(out, e); len(out) == len(sequences) {
-					return out, nil
+				out[order[found]] = e
+				if found++; found == len(order) || at[order[found]].Partition != next.Partition {
+					return found, nil
 				}
+				next = at[order[found]]
 			}
 		}
-		if len(out) > begun && sequences[len(out)] > c.Last()+near {
-			return out, nil
+		if found > 0 && next.Sequence > c.Last()+near {
+			return found, nil
 		}
 	}
-	return nil, log.ErrNotFound
+	return found, log.ErrNotFound
 }

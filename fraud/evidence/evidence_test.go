@@ -2,6 +2,7 @@ package evidence_test
 
 import (
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -16,12 +17,13 @@ import (
 	"github.com/meet5/backend/fraud/evidence"
 )
 
-func TestEventsAreReadBackBySequenceFromNearAndFar(t *testing.T) {
+func TestEventsAreReadBackFromNearAndFar(t *testing.T) {
 	db, err := boltlog.Open(filepath.Join(t.TempDir(), "log.db"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	store, err := db.Log(events.ActivityLog, 1)
+	const partitions = 3
+	store, err := db.Log(events.ActivityLog, partitions)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -31,39 +33,47 @@ func TestEventsAreReadBackBySequenceFromNearAndFar(t *testing.T) {
 		_ = db.Close()
 	})
 	r := rand.New(rand.NewPCG(1, 2))
-	var ids []uuid.UUID
-	for len(ids) < 30_000 { // commits of all sizes, more than are read on through
+	ids := make(map[events.Position]uuid.UUID)
+	var all []events.Position
+	for len(all) < 90_000 { // commits of all sizes, more than are read on through
+		partition := r.IntN(partitions)
 		evs := make([]events.Event, 1+r.IntN(3000))
 		for i := range evs {
 			evs[i] = events.Event{ID: uuid.New(), Type: events.ProfileVisited, Stream: uuid.New(), OccurredAt: time.Unix(0, 0)}
-			ids = append(ids, evs[i].ID)
+			for events.PartitionOf(evs[i].Stream, partitions) != partition {
+				evs[i].Stream = uuid.New()
+			}
 		}
-		if _, err := l.Append(t.Context(), evs...); err != nil {
+		at, err := l.Append(t.Context(), evs...)
+		if err != nil {
 			t.Fatal(err)
 		}
-	}
-	last := uint64(len(ids))
-	wanted := [][]uint64{{}, {1}, {last}, {1, last}, {1, 2, 3}, {5, 10_000, 10_001, 29_000}}
-	for range 20 {
-		var some []uint64
-		for range 1 + r.IntN(50) {
-			some = append(some, 1+r.Uint64N(last))
+		for i := range at {
+			ids[at[i].Position] = evs[i].ID
+			all = append(all, at[i].Position)
 		}
-		slices.Sort(some)
-		wanted = append(wanted, slices.Compact(some))
 	}
-	for _, sequences := range wanted {
-		got, err := evidence.Read(t.Context(), l, 0, sequences)
-		if err != nil || len(got) != len(sequences) {
-			t.Fatalf("%v: %d events, %v", sequences, len(got), err)
+	wanted := [][]events.Position{{}, {all[0]}, {all[len(all)-1], all[0]}, all[5:8], {all[5], all[60_000], all[10_000], all[10_001]}}
+	for range 20 {
+		some := make(map[events.Position]bool)
+		for range 1 + r.IntN(50) {
+			some[all[r.IntN(len(all))]] = true
+		}
+		wanted = append(wanted, slices.Collect(maps.Keys(some)))
+	}
+	for _, positions := range wanted {
+		got, err := evidence.Read(t.Context(), l, positions)
+		if err != nil || len(got) != len(positions) {
+			t.Fatalf("%v: %d events, %v", positions, len(got), err)
 		}
 		for i, e := range got {
-			if e.Sequence != sequences[i] || e.ID != ids[sequences[i]-1] {
-				t.Fatalf("%v: event %d is %d", sequences, i, e.Sequence)
+			if e.Position != positions[i] || e.ID != ids[positions[i]] {
+				t.Fatalf("%v: event %d is %v", positions, i, e.Position)
 			}
 		}
 	}
-	if _, err := evidence.Read(t.Context(), l, 0, []uint64{1, last + 1}); !errors.Is(err, log.ErrNotFound) {
+	beyond := events.Position{Partition: 1, Sequence: 1 << 40}
+	if _, err := evidence.Read(t.Context(), l, []events.Position{all[0], beyond}); !errors.Is(err, log.ErrNotFound) {
 		t.Errorf("beyond the head: %v", err)
 	}
 }

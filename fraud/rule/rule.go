@@ -54,11 +54,12 @@ const (
 // Key is whose events are looked at together.
 type Key string
 
-// KeyActor looks at what one user does.
-const KeyActor Key = "actor"
-
-// keyTarget would look at what is done to one user.
-const keyTarget Key = "target"
+const (
+	// KeyActor looks at what one user does.
+	KeyActor Key = "actor"
+	// KeyTarget looks at what is done to one user.
+	KeyTarget Key = "target"
+)
 
 // Kind is a kind of activity.
 type Kind string

@@ -45,6 +45,7 @@ func (f Faults) Error() string {
 // What may stand where one of a few words must. The order of kinds is the one
 // that Events are kept in.
 var (
+	keys       = []Key{KeyActor, KeyTarget}
 	kinds      = []Kind{Visit, Like, Unlike}
 	aggregates = []Aggregate{Count, Distinct, PairedDistinct, InRatio, InSequence, InRegularity}
 	familiar   = []Familiarity{Repeated, New}
@@ -115,10 +116,8 @@ func (v *validator) rule(r Rule) {
 	v.id(r.ID)
 	v.text("title", r.Title, 1, maxTitle)
 	v.text("description", r.Description, 0, maxDescription)
-	if r.Key == keyTarget {
-		v.fail("key", "key target is not supported yet; use actor")
-	} else {
-		oneOf(v, "key", r.Key, []Key{KeyActor})
+	if oneOf(v, "key", r.Key, keys) && r.Key == KeyTarget {
+		v.byTarget(r)
 	}
 	v.events(r)
 	v.where(r)
@@ -198,6 +197,17 @@ func (v *validator) bothKinds(r Rule, a, b Kind) {
 	}
 	if len(r.Events) != 2 || !slices.Contains(r.Events, a) || !slices.Contains(r.Events, b) {
 		v.fail("events", "must be %s and %s for the aggregate %s", a, b, r.Aggregate)
+	}
+}
+
+// byTarget sees to it that a rule by target asks for nothing that is known of actors
+// only.
+func (v *validator) byTarget(r Rule) {
+	if r.Window.SinceAccountCreation != 0 {
+		v.fail("window.since_account_creation", "goes with the key actor only: of a target it is not known; use since_first_event")
+	}
+	if r.Where.Target != "" {
+		v.fail("where.target", "goes with the key actor only")
 	}
 }
 
