@@ -121,7 +121,12 @@ func (w *world) run(rules ...rule.Rule) *running {
 
 func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule) *running {
 	w.Helper()
-	s, err := fraud.New(fraud.Config{Rules: rules}, fraud.Deps{
+	return w.runWith(fraud.Config{Rules: rules}, l, ledger)
+}
+
+func (w *world) runWith(cfg fraud.Config, l *log.Log, ledger subscription.Ledger) *running {
+	w.Helper()
+	s, err := fraud.New(cfg, fraud.Deps{
 		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now,
 		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
 		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
@@ -302,10 +307,14 @@ type flagged struct {
 		OccurredAt string    `json:"occurred_at"`
 	} `json:"evidence"`
 	History []struct {
-		At, Type, Note string
-		By, Assignee   *uuid.UUID
+		At, Type, Note, Undoes string
+		By, Assignee, Bulk     *uuid.UUID
 	} `json:"history"`
-	Notes []struct{ At, Text string } `json:"notes"`
+	Notes []struct {
+		At, Text string
+		By       *uuid.UUID
+	} `json:"notes"`
+	ExpiresAt string `json:"expires_at"`
 }
 
 // flags lists the flags that a query finds, and where the next page begins.
