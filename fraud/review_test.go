@@ -286,6 +286,7 @@ func TestEveryAnswerWithAFlagHasItsETag(t *testing.T) {
 		if got, want := a.header.Get("ETag"), fmt.Sprintf("%q", fmt.Sprint(i+2)); got != want {
 			t.Errorf("%s: ETag %s, want %s", step.route, got, want)
 		}
+		s.askWith("POST", path+step.route, step.body, map[string]string{"If-Match": tag}, moderator, "moderator").want(t, http.StatusPreconditionFailed)
 	}
 }
 

@@ -21,7 +21,7 @@ import (
 const Snooze = 30 * 24 * time.Hour
 
 // Board is all flags in summary, folded from the fraud log. It is safe for
-// concurrent use. A flag takes about half a kilobyte, all indexes included.
+// concurrent use. A flag takes about 350 bytes, all indexes included.
 type Board struct {
 	mu     sync.RWMutex
 	byID   map[uuid.UUID]*Flag

@@ -17,29 +17,24 @@ type merge struct {
 	since, until time.Time
 }
 
-// add puts in the flags of a list that come behind one; all of them if after is
-// nil.
+// add puts in the flags of a list that come behind one, which is within the bounds;
+// all of them if it is nil.
 func (m *merge) add(list *ordered, after *Flag) {
 	r := run{list: list, back: m.back}
-	if m.back {
-		end := list.end()
-		if !m.until.IsZero() {
-			end = list.seek(&Flag{RaisedAt: m.until})
+	switch {
+	case m.back && after != nil:
+		r.at = list.before(list.seek(after))
+	case m.back && !m.until.IsZero():
+		r.at = list.before(list.seek(&Flag{RaisedAt: m.until}))
+	case m.back:
+		r.at = list.before(list.end())
+	case after != nil:
+		r.at = list.seek(after)
+		if f := list.get(r.at); f != nil && byTime(f, after) == 0 {
+			r.at = list.next(r.at)
 		}
-		if after != nil && (m.until.IsZero() || after.RaisedAt.Before(m.until)) {
-			end = list.seek(after)
-		}
-		r.at = list.before(end)
-	} else {
-		if !m.since.IsZero() {
-			r.at = list.seek(&Flag{RaisedAt: m.since})
-		}
-		if after != nil && !after.RaisedAt.Before(m.since) {
-			r.at = list.seek(after)
-			if f := list.get(r.at); f != nil && byTime(f, after) == 0 {
-				r.at = list.next(r.at)
-			}
-		}
+	case !m.since.IsZero():
+		r.at = list.seek(&Flag{RaisedAt: m.since})
 	}
 	if m.within(r.flag()) {
 		m.runs = append(m.runs, r)

@@ -43,7 +43,8 @@ type Query struct {
 	// Since and Until bound RaisedAt, Since included; unbounded if zero.
 	Since, Until time.Time
 	Sort         Sort
-	// After is the place of the last flag of the page before; nil for the first.
+	// After is the place of the last flag of the same query's page before; nil for the
+	// first.
 	After *Place
 	Limit int
 }
