@@ -343,14 +343,14 @@ func (r *running) flag(id uuid.UUID) flagged {
 	return f
 }
 
-// fraudEvents reads a fraud log's events of a type.
+// fraudEvents reads a fraud log's events of a type, all if it is empty.
 func (w *world) fraudEvents(l *log.Log, eventType string) (out []events.Recorded) {
 	w.Helper()
 	for e, err := range log.Events(w.Context(), l, 0, 0) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if e.Type == eventType {
+		if eventType == "" || e.Type == eventType {
 			out = append(out, e)
 		}
 	}
