@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
@@ -60,6 +61,7 @@ type world struct {
 	fraud    *log.Log
 	side     *boltside.DB
 	signer   *token.Signer
+	metrics  *prometheus.Registry // of services that are started next; none if nil
 }
 
 func newWorld(t testing.TB) *world {
@@ -128,8 +130,8 @@ func (w *world) runWith(cfg fraud.Config, l *log.Log, ledger subscription.Ledger
 	w.Helper()
 	s, err := fraud.New(cfg, fraud.Deps{
 		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now,
-		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
-		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now), Metrics: w.metrics,
+		Logger: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		w.Fatal(err)

@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/fraud"
 	"github.com/meet5/backend/fraud/rule"
@@ -92,6 +94,28 @@ func TestSeveralInstancesAtOnceKeepToTheQuota(t *testing.T) {
 			t.Errorf("%d flags are confirmed and %d open, want %d and %d", len(confirmed), len(open), quota, n-quota)
 		}
 	}
+}
+
+func TestMarksThatAreWithheldShow(t *testing.T) {
+	w := newWorld(t)
+	registry := prometheus.NewRegistry()
+	w.metrics = registry
+	s := w.withQuota(1, marking("one"), marking("two"))
+	w.post(likes(user(1), 3, start)...)
+	s.catchUp()
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "meet5_fraud_marks_withheld_total" {
+			if m := f.GetMetric(); len(m) != 1 || m[0].GetCounter().GetValue() != 1 {
+				t.Errorf("%v, want one", m)
+			}
+			return
+		}
+	}
+	t.Error("there is no such metric")
 }
 
 func TestNoQuotaMeansThatRulesNeverMark(t *testing.T) {

@@ -181,18 +181,6 @@ func (b *Board) MarksOn(d Day) int {
 	return b.marks[d]
 }
 
-// OfUser returns the user's flags, the first raised first.
-func (b *Board) OfUser(user uuid.UUID) []Flag {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	out := make([]Flag, 0, len(b.byUser[user]))
-	for _, f := range b.byUser[user] {
-		out = append(out, *f)
-	}
-	slices.SortFunc(out, func(a, b Flag) int { return byTime(&a, &b) })
-	return out
-}
-
 // Covers says whether a hit of the rule on the user at a time (rule time) raises
 // nothing, because a flag of theirs stands then or has been decided in their favour
 // not long ago. Whether a flag whose time had come by then has been found to be
