@@ -284,6 +284,20 @@ func TestABulkOperationIsBounded(t *testing.T) {
 	}
 }
 
+func TestABulkOperationIsAnsweredAgainWhateverItsFilterFindsByNow(t *testing.T) {
+	w := newWorld(t)
+	w.raise(fraud.MaxBulk, "three-likes", 0)
+	s := w.run(likesRule("three-likes", 3, 40))
+	body := fmt.Sprintf(`{"id":%q,"filter":{"rule":"three-likes"},"decision":"dismiss"}`, uuid.New())
+	first := s.bulk("%s", body)
+	w.raise(fraud.MaxBulk+1, "three-likes", 0) // one more
+	if again := s.bulk("%s", body); first.Changed != fraud.MaxBulk || !slices.Equal(first.Items, again.Items) {
+		t.Errorf("first %d were dismissed, then %d", first.Changed, again.Changed)
+	}
+	other := strings.Replace(body, "dismiss", "confirm", 1)
+	s.ask("POST", "/v1/moderation/bulk", other, moderator, "moderator").want(t, http.StatusUnprocessableEntity)
+}
+
 func TestABadBulkOperationIsRefusedWithTheFieldsName(t *testing.T) {
 	s, items := withFlags(t, 1)
 	id := items[0].ID.String()

@@ -69,10 +69,6 @@ func (s *Service) decideInBulk(c echo.Context) error {
 	if err := s.catchUp(ctx); err != nil {
 		return err
 	}
-	ids, err := s.chosen(body.IDs, q)
-	if err != nil {
-		return err
-	}
 	asked := bulk{id: body.ID, at: s.deps.Clock()}
 	if asked.id == uuid.Nil {
 		asked.id = s.deps.NewID()
@@ -84,9 +80,18 @@ func (s *Service) decideInBulk(c echo.Context) error {
 		}
 	}
 	var done bulk
-	if body.DryRun {
+	ids, err := s.chosen(body.IDs, q)
+	switch {
+	case err != nil:
+		// What has been done before is answered, whatever the filter finds by now.
+		there, ok, readErr := s.readBulk(ctx, asked.id)
+		if readErr != nil || !ok || body.DryRun || !there.asks(&asked) {
+			return err
+		}
+		done, err = there, nil
+	case body.DryRun:
 		done, _, err = s.plan(asked, ids, newMet())
-	} else {
+	default:
 		done, err = s.decideAll(ctx, asked, ids)
 	}
 	if err != nil {

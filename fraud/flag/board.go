@@ -197,7 +197,7 @@ func (b *Board) Covers(user uuid.UUID, rule string, at time.Time) bool {
 }
 
 // Lapsed returns the open flags of the user and rule that should have expired at a
-// time (rule time); there is one at most, unless rules have been renamed.
+// time (rule time): one at most, if all were raised here.
 func (b *Board) Lapsed(user uuid.UUID, rule string, at time.Time) (lapsed []Flag) {
 	b.mu.RLock()
 	defer b.mu.RUnlock()
