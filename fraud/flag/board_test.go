@@ -172,7 +172,23 @@ func TestTheBoardKnowsWhatANaiveOneWould(t *testing.T) {
 		if diff := cmp.Diff(counts, b.Counts(rule)); diff != "" {
 			rt.Fatalf("counts (-want +got):\n%s", diff)
 		}
+		q := drawQuery(rt)
+		standing := map[string][]uuid.UUID{}
+		for _, f := range naive(all, flag.Query{Since: q.Since, Until: q.Until}) {
+			if f.State != flag.Dismissed && f.State != flag.Overturned {
+				standing[f.Rule] = append(standing[f.Rule], f.User)
+			}
+		}
+		if diff := cmp.Diff(standing, b.Standing(q.Since, q.Until)); diff != "" {
+			rt.Fatalf("standing (-want +got):\n%s", diff)
+		}
 		for _, l := range all {
+			rivals := slices.ContainsFunc(all, func(o *life) bool {
+				return o.ID != l.ID && o.User == l.User && o.Rule == l.Rule && !slices.Contains([]flag.State{flag.Dismissed, flag.Overturned, flag.Expired}, o.State)
+			})
+			if got := b.Rival(l.Flag); got != rivals {
+				rt.Fatalf("%s has a rival: %t, want %t", l.ID, got, rivals)
+			}
 			if got, ok := b.Get(l.ID); !ok || got != l.Flag {
 				rt.Fatalf("get: %+v, want %+v", got, l.Flag)
 			}
