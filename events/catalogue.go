@@ -32,10 +32,14 @@ const (
 	ActorHidden    = "activity.actor_hidden.v1"
 	ActorRestored  = "activity.actor_restored.v1"
 
+	BulkDecided     = "fraud.bulk_decided.v1"
+	BulkUndone      = "fraud.bulk_undone.v1"
+	DecisionUndone  = "fraud.decision_undone.v1"
 	FlagRaised      = "fraud.flag_raised.v1"
 	FlagConfirmed   = "fraud.flag_confirmed.v1"
 	FlagDismissed   = "fraud.flag_dismissed.v1"
 	FlagEscalated   = "fraud.flag_escalated.v1"
+	FlagExpired     = "fraud.flag_expired.v1"
 	FlagAppealed    = "fraud.flag_appealed.v1"
 	FlagUpheld      = "fraud.flag_upheld.v1"
 	FlagOverturned  = "fraud.flag_overturned.v1"
@@ -65,11 +69,15 @@ var catalogue = []Kind{
 	{ProfileLiked, ActivityLog, "the actor", func() any { return new(Activity) }},
 	{ProfileVisited, ActivityLog, "the actor", func() any { return new(Activity) }},
 
+	{BulkDecided, FraudLog, "the bulk operation", func() any { return new(BulkDecision) }},
+	{BulkUndone, FraudLog, "the bulk operation", func() any { return new(BulkUndo) }},
+	{DecisionUndone, FraudLog, "the flag", func() any { return new(UndoneDecision) }},
 	{FlagAppealed, FraudLog, "the flag", func() any { return new(Appeal) }},
 	{FlagAssigned, FraudLog, "the flag", func() any { return new(Assignment) }},
 	{FlagConfirmed, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagDismissed, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagEscalated, FraudLog, "the flag", func() any { return new(Decision) }},
+	{FlagExpired, FraudLog, "the flag", func() any { return new(Expiry) }},
 	{FlagNoted, FraudLog, "the flag", func() any { return new(Note) }},
 	{FlagOverturned, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagRaised, FraudLog, "the flag", func() any { return new(Flag) }},

@@ -34,6 +34,20 @@ func samples() map[string]any {
 	trusted := activity
 	trusted.Trusted = true
 	return map[string]any{
+		events.BulkDecided: events.BulkDecision{
+			By: id(3), Decision: "dismiss", Note: "all the same", Filter: json.RawMessage(`{"rule":"meet5-first-minutes"}`),
+			Flags:   []events.BulkFlag{{Flag: id(6), Version: 3, Before: events.Standpoint{State: "open", Escalated: true, DecidedAt: &at}}},
+			Refused: []events.BulkRefusal{{Flag: id(7), Status: 409, Detail: "the flag is dismissed"}},
+		},
+		events.BulkUndone: events.BulkUndo{
+			By: id(3), Note: "wrong rule", Flags: []uuid.UUID{id(6)},
+			Refused: []events.BulkRefusal{{Flag: id(7), Status: 409, Detail: "the flag is appealed"}},
+		},
+		events.DecisionUndone: events.UndoneDecision{
+			User: id(2), Rule: "meet5-first-minutes", By: id(3), Note: "wrong rule", Bulk: id(12), Undoes: "dismiss",
+			Standpoint: events.Standpoint{State: "open", Escalated: true, DecidedAt: &at},
+		},
+		events.FlagExpired:    events.Expiry{User: id(2), Rule: "meet5-first-minutes"},
 		events.ActorHidden:    events.Visibility{Cause: id(4)},
 		events.ActorRestored:  events.Visibility{Cause: id(5)},
 		events.LikeWithdrawn:  activity,

@@ -11,6 +11,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
@@ -28,6 +30,10 @@ const (
 	saveEvery = time.Second
 )
 
+// maxRaises bounds how often raising one flag is tried again because other
+// instances or moderators were quicker.
+const maxRaises = 64
+
 // errUnflaggable says that no flag can be made of a hit, however often it is tried.
 var errUnflaggable = errors.New("no flag can be made")
 
@@ -42,6 +48,7 @@ type raiser struct {
 	board       *flag.Board
 	catchUp     func(context.Context) error // brings the board up to date
 	figures     *figures
+	quota       *markQuota
 
 	lanes []*lane // by partition
 	// hits counts, by rule, those in all of the log worked through so far.
@@ -240,6 +247,23 @@ func (r *raiser) finish(ctx context.Context) error {
 // raise appends the hit's flag unless one of the user and rule stands, or has
 // been decided in the user's favour not long ago.
 func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
+	tried := make(map[uuid.UUID]bool) // expiries that met a conflict
+	for range maxRaises {
+		err := r.tryRaise(ctx, h, tried)
+		conflict, ok := errors.AsType[*log.ConflictError](err)
+		switch {
+		case !ok:
+			return err
+		case conflict.Claim != "": // another instance has used this part of the quota
+		case tried[conflict.Event]: // the flag before, which somebody has decided on
+		default:
+			return nil // raised already, by this or another instance
+		}
+	}
+	return fmt.Errorf("others were quicker %d times", maxRaises)
+}
+
+func (r *raiser) tryRaise(ctx context.Context, h engine.Hit, tried map[uuid.UUID]bool) error {
 	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
@@ -254,30 +278,35 @@ func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnflaggable, err)
 	}
-	evs := []events.Event{raised}
+	lapsed, err := r.lapsed(h, tried)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnflaggable, err)
+	}
+	evs := append(slices.Clone(lapsed), raised)
+	withheld := false
 	if h.Rule.Effect == rule.FlagAndMark {
-		confirmed, err := r.confirm(raised, h)
-		if err != nil {
+		var next events.Event
+		if next, withheld, err = r.quota.follow(raised, h); err != nil {
 			return fmt.Errorf("%w: %w", errUnflaggable, err)
 		}
-		evs = append(evs, confirmed)
+		evs = append(evs, next)
 	}
 	at, err := r.fraud.Append(ctx, evs...)
-	switch {
-	case errors.Is(err, log.ErrConflict): // raised already, by this or another instance
-	case err != nil:
+	if err != nil {
+		met, _ := errors.AsType[*log.ConflictError](err)
+		for _, e := range lapsed {
+			if met != nil && e.ID == met.Event {
+				tried[e.ID] = true
+			}
+		}
 		return err
-	case !at[0].Duplicate:
+	}
+	if !at[len(evs)-1].Duplicate {
 		r.figures.raised(h.Rule)
 		r.logger.InfoContext(ctx, "raised a flag", "flag", raised.Stream, "user", h.User, "rule", h.Rule.ID)
+		if withheld {
+			r.quota.tell(ctx, r.logger, raised, h)
+		}
 	}
 	return nil
-}
-
-// confirm makes the event by which a rule that marks confirms its own flag.
-func (r *raiser) confirm(raised events.Event, h engine.Hit) (events.Event, error) {
-	f := flag.Flag{ID: raised.Stream, User: h.User, Rule: h.Rule.ID, State: flag.Open, Version: raised.Version}
-	e, err := f.Decide(flag.Confirm, ruleStream(h.Rule.ID), "by the rule", h.At)
-	e.ID = events.DeriveID(f.ID, "confirmed by the rule")
-	return e, err
 }

@@ -10,7 +10,11 @@
 //   - flags are read at the moment of the question, from the fraud log: a
 //     decision that was answered is in every later answer;
 //   - of two moderators who decide on one flag at once, one does, and the other
-//     gets a 409.
+//     gets a 409; the same goes for a moderator and the end of a flag's time;
+//   - a bulk operation is one commit: either all of it is in the log, with what it
+//     takes to undo it, or nothing is;
+//   - rules mark no more users on a day than Config.MarkQuota, however many
+//     instances run.
 //
 // Each instance works through the activity log from its beginning at every start,
 // to fill the rules' windows. What it finds up to where flags have been raised
@@ -70,6 +74,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.raiser = &raiser{
 		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Ledger, ledger: subscription.NewMemory(),
 		clock: deps.Clock, logger: deps.Logger, board: s.board, catchUp: s.catchUp, figures: s.metrics,
+		quota: newMarkQuota(cfg.MarkQuota, s.board, deps.Metrics),
 	}
 	var err error
 	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
@@ -129,6 +134,9 @@ func (s *Service) routes() http.Handler {
 	e.POST("/v1/moderation/flags/:id/decision", s.decide, moderator)
 	e.POST("/v1/moderation/flags/:id/assignee", s.assign, moderator)
 	e.POST("/v1/moderation/flags/:id/notes", s.annotate, moderator)
+	e.POST("/v1/moderation/bulk", s.decideInBulk, moderator)
+	e.GET("/v1/moderation/bulk/:id", s.showBulk, moderator)
+	e.POST("/v1/moderation/bulk/:id/undo", s.undoBulk, moderator)
 	e.GET("/v1/moderation/rules", s.listRules, moderator)
 	e.GET("/v1/moderation/rules/:id", s.showRule, moderator)
 	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
@@ -154,7 +162,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		err := run.Group(ctx, s.activity.Run, s.raiser.keep)
+		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.expire)
 		return errors.Join(err, s.raiser.finish(context.WithoutCancel(ctx)))
 	})
 }
