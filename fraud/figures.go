@@ -29,14 +29,14 @@ func newFigures(r *prometheus.Registry) *figures {
 		}, []string{"rule"}),
 	}
 	if r != nil {
-		f.hits, f.flags = register(r, f.hits), register(r, f.flags)
+		f.hits, f.flags = registered(r, f.hits), registered(r, f.flags)
 	}
 	return f
 }
 
-// register registers a counter, or finds the one that another service of this
+// registered registers a counter, or finds the one that another service of this
 // process has registered.
-func register(r *prometheus.Registry, c *prometheus.CounterVec) *prometheus.CounterVec {
+func registered(r *prometheus.Registry, c *prometheus.CounterVec) *prometheus.CounterVec {
 	err := r.Register(c)
 	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		return already.ExistingCollector.(*prometheus.CounterVec)
