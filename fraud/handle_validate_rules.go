@@ -8,6 +8,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/meet5/backend/fraud/cost"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/trial"
 	"github.com/meet5/backend/service/problem"
@@ -92,7 +93,7 @@ func (s *Service) try(ctx context.Context, r rule.Rule) (triedAnswer, error) {
 	if err != nil {
 		return triedAnswer{}, fmt.Errorf("try rule %s: %w", r.ID, err)
 	}
-	took, err := measure(r)
+	took, err := cost.Measure(r)
 	if err != nil {
 		return triedAnswer{}, err
 	}
@@ -100,7 +101,7 @@ func (s *Service) try(ctx context.Context, r rule.Rule) (triedAnswer, error) {
 	a := triedAnswer{
 		ID: r.ID, Version: r.Version(), Known: known, Changed: k.Current().Hash != r.Version(),
 		Cases: make([]caseAnswer, len(results)),
-		Cost:  costAnswer{Nanoseconds: took.Nanoseconds(), Slow: took > SlowEvaluation},
+		Cost:  costAnswer{Nanoseconds: took.Nanoseconds(), Slow: took > cost.Slow},
 	}
 	for i, result := range results {
 		a.Cases[i] = caseAnswer{Name: result.Case, Passed: result.Passed(), Want: orEmpty(result.Want), Got: orEmpty(result.Got)}

@@ -15,10 +15,11 @@ const RuleBook = "rulebook"
 // Seed makes the events that bring the register to what a rule book says, as far as
 // the book has a say: it defines what is not there, brings up to date what nobody else
 // has changed, and retires what was only ever its own and has left it. Each list is one
-// append: the events of one rule, and of all rules if there was none yet. Those very
+// append: the events of one rule, and of all rules if the book had none yet. Those very
 // first rules concern the whole activity log, of so many partitions, whatever is in it.
 func (g *Register) Seed(book []rule.Rule, partitions int, now time.Time) (appends [][]events.Event, err error) {
 	known, _ := g.All()
+	first := !slices.ContainsFunc(known, Rule.everOfTheBook)
 	for _, r := range book {
 		k, _ := g.Get(r.ID)
 		e, err := k.fromBook(r, now)
@@ -29,7 +30,7 @@ func (g *Register) Seed(book []rule.Rule, partitions int, now time.Time) (append
 			continue
 		}
 		one := []events.Event{e}
-		if len(known) == 0 && r.Mode == rule.Live {
+		if first && e.Type == events.RuleDefined && r.Mode == rule.Live {
 			k.Mode, k.Events = r.Mode, e.Version
 			k.ID, k.Versions = r.ID, []Version{{Hash: r.Version()}}
 			effect, err := k.TakeEffect(make([]uint64, partitions), now)
@@ -38,7 +39,7 @@ func (g *Register) Seed(book []rule.Rule, partitions int, now time.Time) (append
 			}
 			one = append(one, effect)
 		}
-		if len(known) == 0 && len(appends) > 0 {
+		if first && len(appends) > 0 {
 			appends[0] = append(appends[0], one...)
 		} else {
 			appends = append(appends, one)
@@ -56,6 +57,11 @@ func (g *Register) Seed(book []rule.Rule, partitions int, now time.Time) (append
 		appends = append(appends, []events.Event{identified(e)})
 	}
 	return appends, nil
+}
+
+// everOfTheBook says whether a version of the rule was the book's.
+func (k Rule) everOfTheBook() bool {
+	return slices.ContainsFunc(k.Versions, func(v Version) bool { return v.By == RuleBook })
 }
 
 // fromBook is the event that brings the rule to what the book says; one without a

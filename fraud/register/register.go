@@ -43,15 +43,16 @@ const typePrefix = "fraud.rule_"
 
 // Change is something that was done to a rule.
 type Change struct {
-	At  time.Time
-	By  string // a user's ID, or RuleBook
-	Why string
+	At  time.Time `json:"at"`
+	By  string    `json:"by"` // a user's ID, RuleBook, or the name of an operator
+	Why string    `json:"why"`
 }
 
 // ModeChange is a change of a rule's mode.
 type ModeChange struct {
 	Change
-	From, To rule.Mode
+	From rule.Mode `json:"from"`
+	To   rule.Mode `json:"to"`
 }
 
 // Version is a rule's content at a time.
@@ -68,11 +69,12 @@ type Version struct {
 
 // Span is where in the activity log a version raises flags.
 type Span struct {
-	Version string
+	Version string `json:"version"`
 	// After is, by partition, the last event before the span; Until the last one in
 	// it, nil while it has no end. A partition that is not listed is there from its
 	// beginning.
-	After, Until []uint64
+	After []uint64 `json:"after"`
+	Until []uint64 `json:"until"`
 }
 
 func at(places []uint64, partition int) uint64 {

@@ -1,4 +1,5 @@
-package fraud
+// Package cost says what a rule costs, before it is run on what is real.
+package cost
 
 import (
 	"encoding/binary"
@@ -13,17 +14,17 @@ import (
 )
 
 const (
-	// SlowEvaluation is what a rule may take for an event before it is marked as slow:
-	// with 50 such rules a core is down to 4,000 events a second.
-	SlowEvaluation = 5 * time.Microsecond
+	// Slow is what a rule may take for an event before it is marked as slow: with 50
+	// such rules a core is down to 4,000 events a second.
+	Slow = 5 * time.Microsecond
 	// Made-up events that a rule is measured on: so many, by so many actors on so many
 	// targets.
 	measuredEvents, measuredActors, measuredTargets = 20_000, 500, 400
 )
 
-// measure says what a rule takes for an event that it listens to, by the wall clock.
-// Nothing that the service decides depends on it.
-func measure(r rule.Rule) (time.Duration, error) {
+// Measure says what a rule takes for an event that it listens to, by the wall clock.
+// Nothing that is decided about anybody may depend on it.
+func Measure(r rule.Rule) (time.Duration, error) {
 	g, err := engine.New([]rule.Rule{r})
 	if err != nil {
 		return 0, fmt.Errorf("measure rule %s: %w", r.ID, err)
