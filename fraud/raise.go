@@ -177,7 +177,7 @@ func (r *raiser) evaluate(l *lane, list []events.Recorded) {
 func (r *raiser) raiseOwed(ctx context.Context, l *lane) error {
 	for len(l.owed) > 0 {
 		h := l.owed[0]
-		if err := r.raise(ctx, h); err != nil {
+		if err := r.raiseIfLive(ctx, h); err != nil {
 			return fmt.Errorf("raise the flag of %s by %s: %w", h.User, h.Rule.ID, err)
 		}
 		l.owed = l.owed[1:]
@@ -209,7 +209,7 @@ func (r *raiser) raisePending(ctx context.Context, l *lane, b subscription.Batch
 		case !isHere && at < l.first:
 			continue // it was parked, and dropped
 		}
-		if err := r.raise(ctx, h); err != nil {
+		if err := r.raiseIfLive(ctx, h); err != nil {
 			l.pending = append(kept, l.pending[i:]...)
 			err = fmt.Errorf("raise the flag of %s by %s: %w", h.User, h.Rule.ID, err)
 			if errors.Is(err, errUnflaggable) && isHere {
@@ -221,6 +221,34 @@ func (r *raiser) raisePending(ctx context.Context, l *lane, b subscription.Batch
 	}
 	l.pending = kept
 	return raised, nil
+}
+
+// isLive says whether the rule's version was live where the hit is, by all that has
+// been announced.
+func (r *raiser) isLive(ctx context.Context, h engine.Hit) (bool, error) {
+	if err := r.catchUp(ctx); err != nil {
+		return false, err
+	}
+	for range maxTries {
+		switch r.rules.Raises(h.Rule.ID, h.Rule.Version, h.Position.Partition, h.Position.Sequence) {
+		case register.Yes:
+			return true, nil
+		case register.No:
+			return false, nil
+		}
+		if err := r.settle(ctx); err != nil {
+			return false, err
+		}
+	}
+	return false, errors.New("others keep changing the rule")
+}
+
+// raiseIfLive raises the hit's flag if its rule was live there.
+func (r *raiser) raiseIfLive(ctx context.Context, h engine.Hit) error {
+	if live, err := r.isLive(ctx, h); err != nil || !live {
+		return err
+	}
+	return r.raise(ctx, h)
 }
 
 // save saves up to where flags have been raised: not past an event that is parked,
@@ -293,30 +321,10 @@ func (r *raiser) finish(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// isLive says whether the rule's version was live where the hit is, by all that has
-// been announced.
-func (r *raiser) isLive(ctx context.Context, h engine.Hit) (bool, error) {
-	if err := r.catchUp(ctx); err != nil {
-		return false, err
-	}
-	for range maxTries {
-		switch r.rules.Raises(h.Rule.ID, h.Rule.Version, h.Position.Partition, h.Position.Sequence) {
-		case register.Yes:
-			return true, nil
-		case register.No:
-			return false, nil
-		}
-		if err := r.settle(ctx); err != nil {
-			return false, err
-		}
-	}
-	return false, errors.New("others keep changing the rule")
-}
-
-// raise appends the hit's flag if its rule was live there, unless one of the user and
-// rule stands, or has been decided in the user's favour not long ago.
+// raise appends the hit's flag unless one of the user and rule stands, or has
+// been decided in the user's favour not long ago.
 func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
-	if live, err := r.isLive(ctx, h); err != nil || !live {
+	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
 	if r.board.Covers(h.User, h.Rule.ID, h.At) {
