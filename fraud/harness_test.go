@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
@@ -60,6 +61,7 @@ type world struct {
 	fraud    *log.Log
 	side     *boltside.DB
 	signer   *token.Signer
+	metrics  *prometheus.Registry // of services that are started next; may be nil
 }
 
 func newWorld(t testing.TB) *world {
@@ -122,7 +124,7 @@ func (w *world) run(rules ...rule.Rule) *running {
 func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule) *running {
 	w.Helper()
 	s, err := fraud.New(fraud.Config{Rules: rules}, fraud.Deps{
-		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now,
+		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now, Metrics: w.metrics,
 		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
 		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

@@ -1,6 +1,7 @@
 package fraud
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -17,6 +18,8 @@ type plan struct {
 	// past are versions that raise flags no more, but did, somewhere in the activity
 	// log. An instance that has not been there yet needs them.
 	past []planned
+	// left are the rules that should run and cannot, with the reason.
+	left map[string]error
 }
 
 // planned is a rule's version that is to run.
@@ -30,11 +33,12 @@ type planned struct {
 func (s *Service) plan() *plan {
 	known, revision := s.rules.All()
 	p := &plan{revision: revision}
+	p.choose(known)
+	for id, err := range p.left {
+		s.deps.Logger.Warn("a rule does not run", "rule", id, "error", err)
+	}
 	for _, k := range known {
-		runs := k.Runs() && len(p.rules) < register.MaxRunning
-		if runs {
-			p.rules = append(p.rules, planned{k.Spec, k.Current().Hash, spansOf(k, k.Current().Hash)})
-		}
+		runs := slices.ContainsFunc(p.rules, func(r planned) bool { return r.ID == k.ID })
 		var done []string
 		for _, span := range k.Spans {
 			if runs && span.Version == k.Current().Hash || slices.Contains(done, span.Version) {
@@ -42,6 +46,9 @@ func (s *Service) plan() *plan {
 			}
 			done = append(done, span.Version)
 			r, err := k.Read(span.Version)
+			if err == nil {
+				_, err = engine.New([]rule.Rule{r})
+			}
 			if err != nil {
 				s.deps.Logger.Warn("a version of a rule cannot be read: what it should raise where it was live is left to instances that can",
 					"rule", k.ID, "version", span.Version, "error", err)
@@ -51,6 +58,52 @@ func (s *Service) plan() *plan {
 		}
 	}
 	return p
+}
+
+// choose takes the rules that are to run. The register lets no more through than can
+// run; should the log hold more all the same, of two changes at once or of a build with
+// other bounds, live rules come first, and then the order of their IDs.
+func (p *plan) choose(known []register.Rule) {
+	var specs []rule.Rule
+	fits := func(k register.Rule) error {
+		if len(specs) >= register.MaxRunning {
+			return fmt.Errorf("%d rules run already, and at most that many can", register.MaxRunning)
+		}
+		_, err := engine.New(append(slices.Clip(specs), k.Spec))
+		return err
+	}
+	if all := running(known); len(all) <= register.MaxRunning {
+		if _, err := engine.New(all); err == nil {
+			fits = func(register.Rule) error { return nil } // as a rule
+		}
+	}
+	for _, mode := range []rule.Mode{rule.Live, rule.Shadow} {
+		for _, k := range known {
+			if !k.Runs() || k.Mode != mode {
+				continue
+			}
+			if err := fits(k); err != nil {
+				if p.left == nil {
+					p.left = make(map[string]error)
+				}
+				p.left[k.ID] = err
+				continue
+			}
+			specs = append(specs, k.Spec)
+			p.rules = append(p.rules, planned{k.Spec, k.Current().Hash, spansOf(k, k.Current().Hash)})
+		}
+	}
+	slices.SortFunc(p.rules, func(a, b planned) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// running are the rules that should run.
+func running(known []register.Rule) (specs []rule.Rule) {
+	for _, k := range known {
+		if k.Runs() {
+			specs = append(specs, k.Spec)
+		}
+	}
+	return specs
 }
 
 func spansOf(k register.Rule, version string) (spans []register.Span) {
@@ -78,8 +131,8 @@ func (p *plan) print() string {
 type crew []*runner
 
 // runner is one of them. The first runs what is live or in shadow. The rest are there
-// while the partition has not come to where past versions ceased to raise flags: an
-// engine has room for one version of a rule.
+// while the partition has not come to where a past version ceased to raise flags: one
+// each, since an engine has room for one version of a rule.
 type runner struct {
 	engine *engine.Engine
 	spans  map[string][]register.Span // by rule
@@ -95,12 +148,16 @@ type spanKey struct {
 // newCrew makes a partition's engines, with nothing counted yet. Of past versions it
 // takes those with a span that is needed.
 func newCrew(p *plan, partition int, needed func(spanKey, register.Span) bool) (crew, error) {
-	c := crew{{last: 1<<64 - 1, spans: make(map[string][]register.Span)}}
-	specs := [][]rule.Rule{nil}
-	for _, r := range p.rules {
-		specs[0] = append(specs[0], r.Rule)
-		c[0].spans[r.ID] = r.spans
+	all := &runner{last: 1<<64 - 1, spans: make(map[string][]register.Span, len(p.rules))}
+	specs := make([]rule.Rule, len(p.rules))
+	for i, r := range p.rules {
+		specs[i], all.spans[r.ID] = r.Rule, r.spans
 	}
+	var err error
+	if all.engine, err = engine.New(specs); err != nil {
+		return nil, err
+	}
+	c := crew{all}
 	for _, r := range p.past {
 		last := uint64(0)
 		for _, s := range r.spans {
@@ -111,21 +168,11 @@ func newCrew(p *plan, partition int, needed func(spanKey, register.Span) bool) (
 		if last == 0 {
 			continue
 		}
-		i := 1
-		for i < len(c) && c[i].spans[r.ID] != nil {
-			i++
-		}
-		if i == len(c) {
-			c, specs = append(c, &runner{spans: make(map[string][]register.Span)}), append(specs, nil)
-		}
-		specs[i] = append(specs[i], r.Rule)
-		c[i].spans[r.ID], c[i].last = r.spans, max(c[i].last, last)
-	}
-	for i, run := range c {
-		var err error
-		if run.engine, err = engine.New(specs[i]); err != nil {
+		run := &runner{last: last, spans: map[string][]register.Span{r.ID: r.spans}}
+		if run.engine, err = engine.New([]rule.Rule{r.Rule}); err != nil {
 			return nil, err
 		}
+		c = append(c, run)
 	}
 	return c, nil
 }

@@ -37,13 +37,20 @@ type ruleMetrics struct {
 	Dismissed   int     `json:"dismissed"`
 	// Precision is confirmed of those decided, null if none is.
 	Precision *float64 `json:"precision"`
+	// Nanoseconds is what the rule takes for an event, measured on made-up ones when it
+	// was loaded.
+	Nanoseconds *int64 `json:"nanoseconds_per_event"`
+	// UsersInAnHour is how many it has hit in the hour before its latest hit.
+	UsersInAnHour *int `json:"users_in_an_hour"`
+	// Noisy is why it wants a look: it is slow, or hits too many.
+	Noisy []string `json:"noisy"`
 }
 
 func (s *Service) answerRule(k register.Rule) ruleAnswer {
 	v := k.Current()
 	a := ruleAnswer{
 		Rule: k.Spec, Version: v.Hash, DefinedAt: stamp(v.At), DefinedBy: v.By, Why: v.Why,
-		Flags: s.board.Counts(k.ID),
+		Flags: s.board.Counts(k.ID), Metrics: ruleMetrics{Noisy: []string{}},
 	}
 	a.ID, a.Mode = k.ID, k.Mode
 	if k.Fault != nil {
@@ -54,10 +61,18 @@ func (s *Service) answerRule(k register.Rule) ruleAnswer {
 		last := v.Modes[n-1]
 		a.ModeSince, a.ModeBy, a.ModeWhy = stamp(last.At), last.By, last.Why
 	}
+	if p := s.raiser.program.Load(); p != nil && p.plan.left[k.ID] != nil {
+		a.Fault = p.plan.left[k.ID].Error()
+	}
 	if t := s.raiser.tallyOf(k.ID); t != nil {
 		hits, evaluations := t.hits.Load(), t.evaluations.Load()
 		a.Runs, a.Hits, a.Metrics.Evaluations = true, &hits, &evaluations
 		a.Warming = !s.raiser.isWarm(t)
+		users := t.usersInAnHour()
+		a.Metrics.UsersInAnHour, a.Metrics.Noisy = &users, orEmpty(t.noise())
+		if took := t.cost.Load(); took > 0 {
+			a.Metrics.Nanoseconds = &took
+		}
 	}
 	a.Metrics.judge(a.Flags)
 	return a

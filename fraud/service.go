@@ -83,6 +83,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("fraud service: %w", err)
 	}
 	if deps.Metrics != nil {
+		if err := s.collectRules(deps.Metrics); err != nil {
+			return nil, fmt.Errorf("fraud service: %w", err)
+		}
 		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "fraud"); err != nil {
 			return nil, fmt.Errorf("fraud service: %w", err)
 		}
@@ -170,7 +173,7 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.reload)
+		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.reload, s.watch)
 		return errors.Join(err, s.raiser.finish(context.WithoutCancel(ctx)))
 	})
 }

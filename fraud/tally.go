@@ -99,6 +99,8 @@ type tally struct {
 	warmed      atomic.Int64
 	evaluations atomic.Uint64
 	hits        atomic.Uint64
+	// cost is what an event takes, in nanoseconds; 0 while it is not measured.
+	cost atomic.Int64
 
 	mu     sync.Mutex
 	latest latest

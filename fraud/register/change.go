@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -84,7 +85,27 @@ func (g *Register) Put(r rule.Rule, c Change) (events.Event, error) {
 	if len(k.Versions) >= MaxVersions {
 		return events.Event{}, refuse("the rule has had %d versions, and at most %d are allowed; retire it and go on with a new one", len(k.Versions), MaxVersions)
 	}
+	if k.Runs() {
+		if err := g.fits(r); err != nil {
+			return events.Event{}, err
+		}
+	}
 	return definition(k, r, c)
+}
+
+// fits says whether a rule may run beside the others that do.
+func (g *Register) fits(r rule.Rule) error {
+	known, _ := g.All()
+	together := []rule.Rule{r}
+	for _, k := range known {
+		if k.ID != r.ID && k.Runs() {
+			together = append(together, k.Spec)
+		}
+	}
+	if _, err := engine.New(together); err != nil {
+		return refuse("it cannot run beside the rules that do: %v", err)
+	}
+	return nil
 }
 
 // same says whether two rules are equal, but for their modes.
@@ -139,6 +160,9 @@ func (g *Register) SetMode(id string, to rule.Mode, force bool, c Change) (event
 	if runs := to == rule.Live || to == rule.Shadow; runs && !k.Runs() {
 		if n := g.count(func(k *Rule) bool { return k.Runs() }); n >= MaxRunning {
 			return events.Event{}, refuse("%d rules are in shadow or live already, and at most %d are allowed; retire one first", n, MaxRunning)
+		}
+		if err := g.fits(k.Spec); err != nil {
+			return events.Event{}, err
 		}
 	}
 	if k.Mode == rule.Retired {
