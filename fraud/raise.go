@@ -278,7 +278,7 @@ func (r *raiser) save(ctx context.Context, l *lane) error {
 	if l.handled <= l.saved || len(l.owed) > 0 || r.catchUp(ctx) != nil {
 		return nil
 	}
-	if _, raising := r.rules.Revision(); raising > l.informed {
+	if _, raising := r.rules.Revision(); raising > l.informed || len(r.rules.Announced()) > 0 {
 		return nil
 	}
 	parked, err := r.ledger.Parked(ctx, l.at)

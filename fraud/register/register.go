@@ -359,9 +359,16 @@ func (g *Register) Raises(id, version string, partition int, sequence uint64) Ve
 
 // Announced returns the rules whose announced changes have no place on record yet,
 // sorted by ID.
-func (g *Register) Announced() []Rule {
-	all, _ := g.All()
-	return slices.DeleteFunc(all, func(k Rule) bool { return !k.Announced() })
+func (g *Register) Announced() (announced []Rule) {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	for _, k := range g.rules {
+		if k.Announced() {
+			announced = append(announced, *k)
+		}
+	}
+	slices.SortFunc(announced, func(a, b Rule) int { return cmp.Compare(a.ID, b.ID) })
+	return announced
 }
 
 // Read reads one of the rule's versions.
