@@ -10,7 +10,11 @@
 //   - flags are read at the moment of the question, from the fraud log: a
 //     decision that was answered is in every later answer;
 //   - of two moderators who decide on one flag at once, one does, and the other
-//     gets a 409.
+//     gets a 409;
+//   - rules are what the fraud log says. A change of them is loaded by every instance
+//     without a restart, warmed with all of history, and raises flags from one place
+//     in the activity log on, whichever instance works there and whenever it hears of
+//     the change (see register).
 //
 // Each instance works through the activity log from its beginning at every start,
 // to fill the rules' windows. What it finds up to where flags have been raised
