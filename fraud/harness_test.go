@@ -61,7 +61,7 @@ type world struct {
 	fraud    *log.Log
 	side     *boltside.DB
 	signer   *token.Signer
-	metrics  *prometheus.Registry // of services that are started next; may be nil
+	metrics  *prometheus.Registry // of services that are started next; none if nil
 }
 
 func newWorld(t testing.TB) *world {

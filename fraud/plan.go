@@ -29,8 +29,8 @@ type planned struct {
 	spans   []register.Span // where its hits raise flags
 }
 
-// plan makes a plan of what the log says of the rules.
-func (s *Service) plan() *plan {
+// planRules makes a plan of what the log says of the rules.
+func (s *Service) planRules() *plan {
 	known, revision := s.rules.All()
 	p := &plan{revision: revision}
 	p.choose(known)

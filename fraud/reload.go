@@ -97,7 +97,7 @@ func (s *Service) reload(ctx context.Context) error {
 			if err := s.settle(ctx); err != nil {
 				return err
 			}
-			return s.raiser.change(ctx, s.plan())
+			return s.raiser.change(ctx, s.planRules())
 		})
 		if err != nil {
 			return nil // ctx has ended

@@ -29,7 +29,7 @@ func (s *Service) prepare(ctx context.Context) error {
 		if err := s.settle(ctx); err != nil {
 			return err
 		}
-		return s.raiser.start(ctx, s.plan())
+		return s.raiser.start(ctx, s.planRules())
 	})
 }
 
