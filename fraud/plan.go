@@ -69,13 +69,10 @@ func (p *plan) choose(known []register.Rule) {
 		if len(specs) >= register.MaxRunning {
 			return fmt.Errorf("%d rules run already, and at most that many can", register.MaxRunning)
 		}
-		_, err := engine.New(append(slices.Clip(specs), k.Spec))
-		return err
+		return register.Fit(append(slices.Clip(specs), k.Spec))
 	}
-	if all := running(known); len(all) <= register.MaxRunning {
-		if _, err := engine.New(all); err == nil {
-			fits = func(register.Rule) error { return nil } // as a rule
-		}
+	if all := running(known); len(all) <= register.MaxRunning && register.Fit(all) == nil {
+		fits = func(register.Rule) error { return nil } // so it is nearly always
 	}
 	for _, mode := range []rule.Mode{rule.Live, rule.Shadow} {
 		for _, k := range known {

@@ -102,10 +102,16 @@ func (g *Register) fits(r rule.Rule) error {
 			together = append(together, k.Spec)
 		}
 	}
-	if _, err := engine.New(together); err != nil {
+	if err := Fit(together); err != nil {
 		return refuse("it cannot run beside the rules that do: %v", err)
 	}
 	return nil
+}
+
+// Fit says whether rules can run together, or why not.
+func Fit(rules []rule.Rule) error {
+	_, err := engine.New(rules)
+	return err
 }
 
 // same says whether two rules are equal, but for their modes.
