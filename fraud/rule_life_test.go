@@ -12,6 +12,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/fraud/register"
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -337,6 +338,39 @@ func TestWhatCannotBeReadOfARuleConcernsThatRuleOnly(t *testing.T) {
 	s.catchUp()
 	if shown, _ := s.rule("odd"); shown.Fault != "" || !shown.Runs || shown.Threshold != 5 || shown.Mode != rule.Live {
 		t.Errorf("%+v", shown)
+	}
+}
+
+// The register lets no more through. Two changes at once may, or a build with other
+// bounds.
+func TestMoreRulesThanCanRunAreLeftOutWithTheReason(t *testing.T) {
+	w := newWorld(t)
+	for i := range register.MaxRunning + 1 {
+		r := likesRule(fmt.Sprintf("r-%03d", i), 3, 40)
+		if i < 2 {
+			r.Mode = rule.Shadow
+		}
+		spec, err := json.Marshal(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		data, err := json.Marshal(events.RuleDefinition{Rule: r.ID, Version: r.Version(), Mode: string(r.Mode), Spec: spec, By: "anna", Why: "w"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := events.Event{ID: uuid.New(), Type: events.RuleDefined, Stream: register.Stream(r.ID), Version: 1, OccurredAt: start, Data: data}
+		if _, err := w.fraud.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	draft := likesRule("book", 3, 40)
+	draft.Mode = rule.Draft
+	s := w.run(draft)
+	for id, runs := range map[string]bool{"r-000": true, "r-001": false, "r-002": true, fmt.Sprintf("r-%03d", register.MaxRunning): true} {
+		shown, _ := s.rule(id)
+		if shown.Runs != runs || (shown.Fault == "") != runs || shown.Title != id {
+			t.Errorf("%s: %+v", id, shown)
+		}
 	}
 }
 
