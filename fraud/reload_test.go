@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -318,4 +319,40 @@ func TestWhoHasNotLoadedARuleYetDoesNotSayThatItsFlagsAreRaised(t *testing.T) {
 	if raised := w.fraudEvents(w.fraud, events.FlagRaised); len(raised) != 1 {
 		t.Errorf("%d flags, want 1", len(raised))
 	}
+}
+
+// Who has announced a change may die before it is on record where it takes effect.
+func TestAnAnnouncedChangeIsSettledOnceByWhoeverSeesIt(t *testing.T) {
+	w := newWorld(t)
+	store := w.sharedStore()
+	shadow := likesRule("three-likes", 3, 40)
+	shadow.Mode = rule.Shadow
+	instances := []*instance{w.spawn(store, shadow), w.spawn(store, shadow), w.spawn(store, shadow)}
+	w.post(likes(user(1), 3, start)...)
+	data := []byte(`{"rule":"three-likes","from":"shadow","to":"live","by":"anna","why":"w"}`)
+	e := events.Event{ID: uuid.New(), Type: events.RuleModeChanged, Stream: register.Stream(shadow.ID), Version: 2, OccurredAt: start, Data: data}
+	if _, err := w.fraud.Append(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	var all sync.WaitGroup
+	for _, s := range instances {
+		all.Go(func() {
+			if err := s.service.CatchUp(t.Context()); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	if n := len(w.fraudEvents(w.fraud, events.RuleTookEffect)); n != 1 {
+		t.Errorf("it took effect %d times", n)
+	}
+	w.post(likes(user(2), 3, start)...)
+	for _, s := range instances {
+		s.catchUp()
+	}
+	raised := w.fraudEvents(w.fraud, events.FlagRaised)
+	if len(raised) != 1 {
+		t.Fatalf("%d flags, want that of %s alone", len(raised), user(2))
+	}
+	w.sameFlags(w.fraud, w.expectedFlags())
 }
