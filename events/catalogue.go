@@ -47,6 +47,7 @@ const (
 	FlagNoted       = "fraud.flag_noted.v1"
 	RuleDefined     = "fraud.rule_defined.v2"
 	RuleModeChanged = "fraud.rule_mode_changed.v1"
+	RuleTookEffect  = "fraud.rule_took_effect.v1"
 )
 
 // Kind is an entry of the catalogue: what is known of an event type.
@@ -84,6 +85,7 @@ var catalogue = []Kind{
 	{FlagUpheld, FraudLog, "the flag", func() any { return new(Decision) }},
 	{RuleDefined, FraudLog, "the rule", func() any { return new(RuleDefinition) }},
 	{RuleModeChanged, FraudLog, "the rule", func() any { return new(RuleMode) }},
+	{RuleTookEffect, FraudLog, "the rule", func() any { return new(RuleEffect) }},
 
 	{UserCleared, UserLog, "the user", func() any { return new(Standing) }},
 	{UserErased, UserLog, "the user", func() any { return new(Erasure) }},

@@ -69,6 +69,7 @@ func samples() map[string]any {
 			Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", Spec: json.RawMessage(`{"threshold":100}`), By: "rulebook", Why: "it is in the rule book",
 		},
 		events.RuleModeChanged:      events.RuleMode{Rule: "meet5-first-minutes", From: "shadow", To: "live", By: "rulebook", Why: "precise enough"},
+		events.RuleTookEffect:       events.RuleEffect{Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", After: []uint64{12, 0, 345}},
 		events.UserCleared:          events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},
 		events.UserErased:           events.Erasure{By: "self"},
 		events.UserMarkedFraudulent: events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},

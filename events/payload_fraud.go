@@ -145,3 +145,16 @@ type RuleMode struct {
 	By   string `json:"by"`
 	Why  string `json:"why,omitempty"`
 }
+
+// RuleEffect is the payload of fraud.rule_took_effect.v1. A change of what a live
+// rule raises, its mode or its version, is announced by its own event; where in the
+// activity log it takes effect is on record once this one follows. So a hit raises a
+// flag, or does not, whoever finds it and however late.
+type RuleEffect struct {
+	Rule    string `json:"rule"`
+	Version string `json:"version"`
+	Mode    string `json:"mode"`
+	// After is, by partition of the activity log, the last event that the change
+	// does not concern.
+	After []uint64 `json:"after"`
+}

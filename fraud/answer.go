@@ -128,14 +128,3 @@ func answerRecord(r flag.Record) recordAnswer {
 	}
 	return a
 }
-
-// ruleAnswer is a rule as the fraud log has it. Hits is null while the rule is not
-// run; Flags counts those raised, by state.
-type ruleAnswer struct {
-	rule.Rule
-	Version   string             `json:"version"`
-	DefinedAt stamp              `json:"defined_at"`
-	DefinedBy string             `json:"defined_by"`
-	Hits      *uint64            `json:"hits"`
-	Flags     map[flag.State]int `json:"flags"`
-}

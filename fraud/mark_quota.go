@@ -31,7 +31,7 @@ func newMarkQuota(most int, b *flag.Board, r *prometheus.Registry) *markQuota {
 		Help: "Marks that rules left to moderators because the day's quota was used up.",
 	}, []string{"rule"})}
 	if r != nil {
-		q.withheld = register(r, q.withheld)
+		q.withheld = registered(r, q.withheld)
 	}
 	return q
 }
