@@ -486,8 +486,8 @@ func checkMeasured(t *testing.T, w backend.Where) {
 	}
 	// Measured elsewhere, over the file alone: precision 6 %, recall 26 %.
 	m := r.Rules[0].Measured
-	if m.Labelled != bannedCount || *m.Precision < 0.055 || *m.Precision > 0.065 || *m.Recall < 0.255 || *m.Recall > 0.265 {
-		t.Errorf("%d labels, precision %.3f, recall %.3f", m.Labelled, *m.Precision, *m.Recall)
+	if m.Against != backtest.Imported || m.Bad != bannedCount || *m.Precision < 0.055 || *m.Precision > 0.065 || *m.Recall < 0.255 || *m.Recall > 0.265 {
+		t.Errorf("%d bad users, precision %.3f, recall %.3f", m.Bad, *m.Precision, *m.Recall)
 	}
 }
 

@@ -163,7 +163,7 @@ func TestEveryCommandAndFlagOfTheContractIsThere(t *testing.T) {
 		"import":         "--actor --target --time --type --label --strict --data --mongo --amqp",
 		"simulate":       "--data --mongo --amqp",
 		"replay":         "--type --actor --target --since --until --partition --after --limit --format -o --data --mongo --amqp",
-		"backtest":       "--since --until --json --data --mongo --amqp",
+		"backtest":       "--since --until --json --markdown --curve --thresholds --against --sample --seed --data --mongo --amqp",
 		"rules test":     "<file>",
 		"migrate plan":   "--mongo",
 		"migrate up":     "--mongo",

@@ -127,7 +127,7 @@ func TestOnARealStreamItMeasuresWhatAFewLinesOverTheFileDo(t *testing.T) {
 		t.Errorf("%d events, %d hits on %d users; want %d, and %d", got.Events, got.Hits, got.Users, len(all), hits)
 	}
 	m := got.Measured
-	if m == nil || m.Labelled != banned || m.Found != right ||
+	if m == nil || m.Bad != banned || m.HitBad != right ||
 		math.Abs(*m.Precision-float64(right)/float64(hits)) > 1e-9 || math.Abs(*m.Recall-float64(right)/float64(banned)) > 1e-9 {
 		t.Errorf("%+v; want %d of %d banned among %d", m, right, banned, hits)
 	}
