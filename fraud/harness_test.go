@@ -122,7 +122,7 @@ func (w *world) run(rules ...rule.Rule) *running {
 func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule) *running {
 	w.Helper()
 	s, err := fraud.New(fraud.Config{Rules: rules}, fraud.Deps{
-		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now,
+		Log: l, Activity: w.reader, Ledger: ledger, Labels: w.side, Clock: w.clock.Now,
 		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
 		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

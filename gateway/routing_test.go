@@ -43,6 +43,10 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"POST /v1/moderation/flags/" + someID + "/notes":    "fraud",
 		"POST /v1/moderation/flags/next":                    "fraud",
 		"POST /v1/me/appeals":                               "fraud",
+		"POST /v1/backtests":                                "fraud",
+		"GET /v1/backtests?limit=2":                         "fraud",
+		"GET /v1/backtests/" + someID:                       "fraud",
+		"DELETE /v1/backtests/" + someID:                    "fraud",
 		"GET /v1/moderation/rules":                          "fraud",
 		"GET /v1/moderation/rules/meet5-first-minutes":      "fraud",
 	} {
