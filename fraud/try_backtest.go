@@ -49,6 +49,9 @@ func (s *Service) try(ctx context.Context, id uuid.UUID, r events.BacktestReques
 	if err != nil {
 		return nil, err
 	}
+	for i := range report.Rules {
+		report.Rules[i].Flags = nil // the sample says what there is to see
+	}
 	return report.Fit(maxReport)
 }
 

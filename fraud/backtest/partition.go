@@ -2,6 +2,8 @@ package backtest
 
 import (
 	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -47,8 +49,14 @@ func (b *backtest) sweep(ctx context.Context, rules []rule.Rule, listeners func(
 	return stats, nil
 }
 
-// sweepPartition works through a partition up to its head.
-func (b *backtest) sweepPartition(ctx context.Context, partition int, rules []rule.Rule, to listener) (engine.Stats, error) {
+// sweepPartition works through a partition up to its head. A panic is an error: a
+// rule that is only tried must not end the process that tries it.
+func (b *backtest) sweepPartition(ctx context.Context, partition int, rules []rule.Rule, to listener) (_ engine.Stats, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic in partition %d: %v\n%s", partition, v, debug.Stack())
+		}
+	}()
 	g, err := engine.New(rules)
 	if err != nil {
 		return engine.Stats{}, err

@@ -22,9 +22,9 @@ const casePath = "/v1/moderation/users/"
 
 // Report is what a backtest found.
 type Report struct {
-	Log   string     `json:"log"`
-	Since *time.Time `json:"since,omitempty"`
-	Until *time.Time `json:"until,omitempty"`
+	Log   string `json:"log"`
+	Since *Stamp `json:"since,omitempty"`
+	Until *Stamp `json:"until,omitempty"`
 	// Events are the visits, likes and withdrawn likes within the period.
 	Events uint64 `json:"events"`
 	// Whole is about all that was worked through, within the period or not.
@@ -70,9 +70,18 @@ type Sampled struct {
 	Hits int    `json:"hits"`
 	// FirstAt is the time of the first hit, Evidence the latest events that it
 	// rests on, of EvidenceCount.
-	FirstAt       time.Time         `json:"first_at"`
-	EvidenceCount int               `json:"evidence_count"`
-	Evidence      []events.Evidence `json:"evidence"`
+	FirstAt       Stamp      `json:"first_at"`
+	EvidenceCount int        `json:"evidence_count"`
+	Evidence      []Evidence `json:"evidence"`
+}
+
+// Evidence is an event that a hit rests on.
+type Evidence struct {
+	EventID    uuid.UUID       `json:"event_id"`
+	Type       rule.Kind       `json:"type"`
+	Target     uuid.UUID       `json:"target"`
+	OccurredAt Stamp           `json:"occurred_at"`
+	Position   events.Position `json:"position"`
 }
 
 // Flag is a flag that the rule raises.
@@ -135,12 +144,12 @@ func add(sum *engine.Stats, s engine.Stats) {
 	sum.Keys += s.Keys
 }
 
-func orNil(t time.Time) *time.Time {
+func orNil(t time.Time) *Stamp {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
-	return &t
+	s := Stamp(t)
+	return &s
 }
 
 // show adds a rule's sample and first flags, with what they rest on.
@@ -152,36 +161,48 @@ func (b *backtest) show(ctx context.Context, t tried, i int, into *RuleReport) e
 		users.merge(p.rules[i].sample)
 	}
 	for _, h := range firstOf(first, b.Sample) {
-		shown, err := evidence.Read(ctx, b.log, h.Position.Partition, h.Shown())
+		f, err := b.flag(ctx, h)
 		if err != nil {
 			return err
 		}
-		e, err := h.Flag(shown)
-		if err != nil {
-			return err
-		}
-		into.Flags = append(into.Flags, Flag{ID: e.Stream, RaisedAt: e.OccurredAt, Payload: e.Data})
+		into.Flags = append(into.Flags, f)
 	}
 	for _, user := range users.trim() {
-		u := users.users[user]
-		one := Sampled{User: user, Path: casePath + user.String(), Hits: u.hits, FirstAt: u.first.At, EvidenceCount: len(u.first.Evidence)}
-		last := u.first.Evidence[max(0, len(u.first.Evidence)-MaxShown):]
-		shown, err := evidence.Read(ctx, b.log, u.first.Position.Partition, last)
+		s, err := b.sampled(ctx, user, users.users[user])
 		if err != nil {
 			return err
 		}
-		for _, e := range shown {
-			a, err := events.ParseActivity(e.Data)
-			if err != nil {
-				return err
-			}
-			one.Evidence = append(one.Evidence, events.Evidence{
-				EventID: e.ID, Type: e.Type, Target: a.Target, OccurredAt: e.OccurredAt, Position: e.Position,
-			})
-		}
-		into.Sample = append(into.Sample, one)
+		into.Sample = append(into.Sample, s)
 	}
 	return nil
+}
+
+func (b *backtest) flag(ctx context.Context, h engine.Hit) (Flag, error) {
+	shown, err := evidence.Read(ctx, b.log, h.Position.Partition, h.Shown())
+	if err != nil {
+		return Flag{}, err
+	}
+	e, err := h.Flag(shown)
+	return Flag{ID: e.Stream, RaisedAt: e.OccurredAt, Payload: e.Data}, err
+}
+
+func (b *backtest) sampled(ctx context.Context, user uuid.UUID, u *sampled) (Sampled, error) {
+	rests := u.first.Evidence
+	s := Sampled{User: user, Path: casePath + user.String(), Hits: u.hits, FirstAt: Stamp(u.first.At), EvidenceCount: len(rests)}
+	shown, err := evidence.Read(ctx, b.log, u.first.Position.Partition, rests[max(0, len(rests)-MaxShown):])
+	if err != nil {
+		return Sampled{}, err
+	}
+	for _, e := range shown {
+		a, err := events.ParseActivity(e.Data)
+		if err != nil {
+			return Sampled{}, err
+		}
+		s.Evidence = append(s.Evidence, Evidence{
+			EventID: e.ID, Type: rule.KindOf(e.Type), Target: a.Target, OccurredAt: Stamp(e.OccurredAt), Position: e.Position,
+		})
+	}
+	return s, nil
 }
 
 // Fit returns the report as JSON of at most so many bytes. To make it fit, first

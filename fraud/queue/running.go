@@ -75,24 +75,36 @@ func (r *running) tryAppend(ctx context.Context, e events.Event) error {
 }
 
 // work does the backtest, says meanwhile that it is at it, and records the end.
-func (r *running) work(ctx context.Context, cancel context.CancelCauseFunc) error {
+func (r *running) work(ctx context.Context) error {
+	report, err := r.workUntilLost(ctx)
+	switch {
+	case errors.Is(err, errLost):
+		return nil
+	case ctx.Err() != nil: // the process ends: another may take it at once
+		at := r.now()
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
+		defer cancel()
+		return r.append(ctx, events.BacktestReturned, at)
+	}
+	return r.append(ctx, events.BacktestFinished, r.end(ctx, report, err))
+}
+
+// workUntilLost does the backtest. It ends with errLost as soon as the instance is
+// seen not to have it any more.
+func (r *running) workUntilLost(ctx context.Context) (json.RawMessage, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer r.worker.Register.watch(r.ID, r.worker.Instance, func() { cancel(errLost) })()
 	var beats sync.WaitGroup
 	stop := make(chan struct{})
 	beats.Go(func() { r.beat(ctx, cancel, stop) })
 	report, err := r.try(ctx)
 	close(stop)
 	beats.Wait()
-	w := r.worker
-	switch {
-	case errors.Is(context.Cause(ctx), errLost):
-		return nil
-	case ctx.Err() != nil: // the process ends: another may take it at once
-		at := r.now()
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
-		defer cancel()
-		return w.settle(ctx, r.append(ctx, events.BacktestReturned, at))
+	if cause := context.Cause(ctx); errors.Is(cause, errLost) {
+		return nil, cause
 	}
-	return w.settle(ctx, r.append(ctx, events.BacktestFinished, r.end(ctx, report, err)))
+	return report, err
 }
 
 // end is the payload of the end.

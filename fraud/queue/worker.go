@@ -75,12 +75,9 @@ func (w *Worker) take(ctx context.Context, b Backtest) error {
 	if err := r.append(ctx, events.BacktestStarted, events.BacktestStep{Instance: w.Instance}); err != nil {
 		return w.settle(ctx, err)
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer w.Register.watch(b.ID, w.Instance, func() { cancel(errLost) })()
 	w.show(r)
 	defer w.show(nil)
-	return r.work(ctx, cancel)
+	return w.settle(ctx, r.work(ctx))
 }
 
 // errLost says that the backtest was cancelled, or taken over by another.
