@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/meet5/backend/fraud/backtest"
@@ -21,7 +22,7 @@ type backtestRules struct {
 	Since      time.Time        `help:"Count events and hits from this time on (RFC 3339)."`
 	Until      time.Time        `help:"Count events and hits before this time (RFC 3339)."`
 	Against    backtest.Against `help:"What precision and recall are measured against: moderators' decisions, imported labels, both (a decision where there is one), or none." enum:"decisions,imported,both,none" default:"both"`
-	Curve      bool             `help:"Try each rule with other thresholds too; takes one more pass over the log a rule."`
+	Curve      bool             `help:"Try each rule with other thresholds too; takes up to four more passes over the log a rule."`
 	Thresholds []int            `help:"The thresholds of the curve, ascending, with commas between them; chosen for each rule if there are none." placeholder:"N,…"`
 	Sample     int              `help:"How many flags, and users of each kind, to list of each rule with --json." default:"20"`
 	Seed       uint64           `help:"Lists other users."`
@@ -41,7 +42,12 @@ func (c *backtestRules) Run(ctx context.Context, con *console) (err error) {
 		if err != nil {
 			return err
 		}
-		list = append(list, some...)
+		for _, r := range some {
+			if slices.ContainsFunc(list, func(other rule.Rule) bool { return other.ID == r.ID }) {
+				return &run.UsageError{Err: fmt.Errorf("%s: another rule has the id %s; try one at a time", file, r.ID)}
+			}
+			list = append(list, r)
+		}
 	}
 	b, err := c.openToRead(ctx, con)
 	if err != nil {

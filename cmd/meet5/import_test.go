@@ -610,7 +610,7 @@ func TestAnInterruptedToolHasNotDoneItsWork(t *testing.T) {
 	must(t, importIt...)
 	stopped, cancel := context.WithCancel(t.Context())
 	cancel()
-	for _, args := range [][]string{importIt, {"replay", "activity", "--data", data}, {"verify", "--data", data}} {
+	for _, args := range [][]string{importIt, {"replay", "activity", "--data", data}, {"verify", "--data", data}, {"backtest", meet5Rule, "--data", data}} {
 		err := main.RealMain(stopped, args, io.Discard, io.Discard)
 		// The context's own error would end the process with 0.
 		if err == nil || errors.Is(err, context.Canceled) || !strings.Contains(err.Error(), "interrupted") {

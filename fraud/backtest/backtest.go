@@ -12,7 +12,7 @@
 //     precision and recall, some 60 bytes of each user who did something, and with
 //     a curve two more a rule, whatever the number of thresholds. The engine's
 //     state is that of the partitions under way and, while a curve is made, of one
-//     rule at its thresholds;
+//     rule at eight thresholds;
 //   - it writes nothing, and ends soon after ctx does.
 package backtest
 
@@ -66,7 +66,8 @@ type Options struct {
 	// nil.
 	Labels iter.Seq2[labels.Label, error]
 	// Curve has each rule tried with other thresholds, too, and the scores of all
-	// rules together taken for one. It takes one more pass over the log a rule.
+	// rules together taken for one. It takes a pass over the log for every eight
+	// thresholds of each rule.
 	Curve bool
 	// Thresholds are those of the curve, see CheckThresholds; Ladder's if empty.
 	Thresholds []int
@@ -127,8 +128,12 @@ type backtest struct {
 
 func (b *backtest) run(ctx context.Context) (Report, error) {
 	passes := uint64(1)
+	var ladders []ladder
 	if b.Curve {
-		passes += uint64(len(b.rules))
+		for _, r := range b.rules {
+			l := b.ladder(r)
+			ladders, passes = append(ladders, l), passes+l.passes()
+		}
 	}
 	b.progress.tell = b.Progress
 	for p := range b.heads {
@@ -149,11 +154,8 @@ func (b *backtest) run(ctx context.Context) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
-	var ladders []ladder
-	if b.Curve {
-		if ladders, err = b.climb(ctx); err != nil {
-			return Report{}, err
-		}
+	if err := b.climb(ctx, ladders); err != nil {
+		return Report{}, err
 	}
 	return b.report(ctx, tried, ladders)
 }

@@ -6,13 +6,20 @@ import (
 	"math"
 	"slices"
 
+	"github.com/google/uuid"
+
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/rule"
 )
 
-// MaxThresholds is how many thresholds a rule's curve has at most.
-const MaxThresholds = 32
+const (
+	// MaxThresholds is how many thresholds a rule's curve has at most.
+	MaxThresholds = 32
+	// rungsAtOnce is how many of them are tried in one pass, which bounds what the
+	// engine keeps of a user.
+	rungsAtOnce = 8
+)
 
 // Ladder is the thresholds that a rule's curve has if none are given: at most
 // MaxThresholds, from 1 to rule.MaxThreshold, each about 1.36 times the one below,
@@ -46,58 +53,103 @@ func CheckThresholds(thresholds []int) error {
 
 // ladder is one rule's thresholds, ascending, and how many hits each had.
 type ladder struct {
-	thresholds []int
-	hits       []uint64
+	rungs []rule.Rule
+	hits  []uint64
 }
 
-// climb tries each rule with other thresholds, one rule after the other: what an
-// engine keeps for one rule at so many thresholds is enough at a time. Of a user
-// only the highest threshold reached is kept.
-func (b *backtest) climb(ctx context.Context) ([]ladder, error) {
-	ladders := make([]ladder, len(b.rules))
-	for i, r := range b.rules {
-		thresholds := b.Thresholds
-		if len(thresholds) == 0 {
-			thresholds = Ladder(r.Threshold)
-		}
-		rungs := make([]rule.Rule, 0, len(thresholds))
-		r.Cases = nil // they are about the rule's own threshold
-		for n, t := range thresholds {
-			r.ID, r.Threshold = fmt.Sprintf("rung-%d", n), t
-			if r.Validate() == nil { // not every aggregate takes every threshold
-				rungs = append(rungs, r)
-				ladders[i].thresholds = append(ladders[i].thresholds, t)
-			}
-		}
-		climbers := make([]*climber, len(b.heads))
-		for p := range climbers {
-			climbers[p] = &climber{crowd: b.crowd, rule: i, hits: make([]uint64, len(rungs))}
-		}
-		if _, err := b.sweep(ctx, rungs, func(p int) listener { return climbers[p] }); err != nil {
-			return nil, err
-		}
-		ladders[i].hits = make([]uint64, len(rungs))
-		for _, c := range climbers {
-			for n, hits := range c.hits {
-				ladders[i].hits[n] += hits
-			}
+// ladder makes a rule's ladder. Not every aggregate takes every threshold.
+func (b *backtest) ladder(r rule.Rule) (l ladder) {
+	thresholds := b.Thresholds
+	if len(thresholds) == 0 {
+		thresholds = Ladder(r.Threshold)
+	}
+	r.Cases = nil // they are about the rule's own threshold
+	for n, t := range thresholds {
+		r.ID, r.Threshold = fmt.Sprintf("rung-%d", n), t
+		if r.Validate() == nil {
+			l.rungs = append(l.rungs, r)
 		}
 	}
-	return ladders, nil
+	l.hits = make([]uint64, len(l.rungs))
+	return l
 }
 
-// climber notes how high users come on one rule's ladder, in one partition.
+// passes is how many the ladder takes at most.
+func (l ladder) passes() uint64 { return uint64((len(l.rungs) + rungsAtOnce - 1) / rungsAtOnce) } //nolint:gosec // small
+
+// climb tries each rule with other thresholds, one rule after the other and some
+// thresholds at a time, from the lowest up. Where a hit follows from what its user
+// did alone, only those who have come up to the highest threshold of one pass are
+// looked at in the next. Of a user only the highest threshold reached is kept.
+func (b *backtest) climb(ctx context.Context, ladders []ladder) error {
+	for i, l := range ladders {
+		var below []*climber // of the pass before
+		for from := 0; from < len(l.rungs); from += rungsAtOnce {
+			if below != nil && b.rules[i].Key == rule.KeyActor && !slices.ContainsFunc(below, func(c *climber) bool { return len(c.top) > 0 }) {
+				b.skip(l.passes() - uint64(from/rungsAtOnce)) //nolint:gosec // small
+				break
+			}
+			rungs := l.rungs[from:min(from+rungsAtOnce, len(l.rungs))]
+			climbers := make([]*climber, len(b.heads))
+			for p := range climbers {
+				climbers[p] = &climber{crowd: b.crowd, rule: i, from: from, hits: make([]uint64, len(rungs)), top: make(map[uuid.UUID]struct{})}
+				if below != nil && b.rules[i].Key == rule.KeyActor {
+					climbers[p].only = below[p].top
+				}
+			}
+			if _, err := b.sweep(ctx, rungs, func(p int) listener { return climbers[p] }); err != nil {
+				return err
+			}
+			for _, c := range climbers {
+				for n, hits := range c.hits {
+					l.hits[from+n] += hits
+				}
+			}
+			below = climbers
+		}
+	}
+	return nil
+}
+
+// skip tells the progress of passes for which there is no need.
+func (b *backtest) skip(passes uint64) {
+	var events uint64
+	for _, head := range b.heads {
+		events += head
+	}
+	b.progress.add(passes * events)
+}
+
+// climber notes how high users come on one rule's ladder, in one pass over one
+// partition.
 type climber struct {
 	crowd *crowd
 	rule  int
-	hits  []uint64 // by rung
+	from  int      // where on the ladder the pass begins
+	hits  []uint64 // within the period, by rung of the pass
+	// top are those who have ever come up to the pass's highest rung; only are
+	// those who are looked at, all if it is nil.
+	top, only map[uuid.UUID]struct{}
+}
+
+func (c *climber) wants(e *events.Recorded) bool {
+	if c.only == nil {
+		return true
+	}
+	_, ok := c.only[e.Stream]
+	return ok
 }
 
 func (*climber) act(*events.Recorded) {}
 
-func (c *climber) hit(rung int, h engine.Hit) {
-	c.hits[rung]++
-	c.crowd.reach(h.User, c.rule, uint8(rung+1)) //nolint:gosec // of at most MaxThresholds
+func (c *climber) hit(rung int, h engine.Hit, counts bool) {
+	if rung == len(c.hits)-1 {
+		c.top[h.User] = struct{}{}
+	}
+	if counts {
+		c.hits[rung]++
+		c.crowd.reach(h.User, c.rule, uint8(c.from+rung+1)) //nolint:gosec // of at most MaxThresholds
+	}
 }
 
 // Curve is how a rule does at other thresholds.
@@ -120,19 +172,19 @@ type Point struct {
 // curve is what came of a rule's ladder.
 func (b *backtest) curve(i int, l ladder) *Curve {
 	var all tally
-	rungs := make([]tally, len(l.thresholds)+1) // by the highest rung reached
+	rungs := make([]tally, len(l.rungs)+1) // by the highest rung reached
 	for user, rung := range b.crowd.highest(i) {
 		v := b.verdict(user)
 		all.add(v)
 		rungs[rung].add(v)
 	}
-	c := &Curve{Points: make([]Point, len(l.thresholds))}
+	c := &Curve{Points: make([]Point, len(l.rungs))}
 	var reached tally
-	steps := make([]tally, 0, len(l.thresholds)) // from the highest threshold down
-	for n := len(l.thresholds) - 1; n >= 0; n-- {
+	steps := make([]tally, 0, len(l.rungs)) // from the highest threshold down
+	for n := len(l.rungs) - 1; n >= 0; n-- {
 		reached.merge(rungs[n+1])
 		steps = append(steps, reached)
-		c.Points[n] = Point{Threshold: l.thresholds[n], Hits: l.hits[n], Users: reached.users()}
+		c.Points[n] = Point{Threshold: l.rungs[n].Threshold, Hits: l.hits[n], Users: reached.users()}
 		if b.known != nil {
 			c.Points[n].Precision, c.Points[n].Recall = reached.precision(), reached.recall(all)
 		}

@@ -2,13 +2,16 @@ package backtest_test
 
 import (
 	"encoding/json"
+	"maps"
 	"math"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
 
+	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/backtest"
 	"github.com/meet5/backend/fraud/labels"
@@ -67,9 +70,9 @@ func averagePrecision(scores map[uuid.UUID]int, bad map[uuid.UUID]bool) float64 
 }
 
 // hitBy are the users that each rule hits, tried alone.
-func hitBy(t testing.TB, l log.Reader, r rule.Rule) map[uuid.UUID]bool {
+func hitBy(t testing.TB, l log.Reader, r rule.Rule, since, until time.Time) map[uuid.UUID]bool {
 	t.Helper()
-	report, err := backtest.Run(t.Context(), l, []rule.Rule{r}, backtest.Options{Sample: backtest.MaxSample})
+	report, err := backtest.Run(t.Context(), l, []rule.Rule{r}, backtest.Options{Since: since, Until: until, Sample: backtest.MaxSample})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -87,81 +90,104 @@ func near(got *float64, want float64) bool { return got != nil && math.Abs(*got-
 
 func TestACurveSaysWhatEachThresholdByItselfDoes(t *testing.T) {
 	l := newLog(t)
-	fill(t, l, history(4000))
-	bad := make(map[uuid.UUID]bool)
+	evs := history(4000)
+	fill(t, l, evs)
+	t.Run("all of history", func(t *testing.T) { checkCurves(t, l, evs, time.Time{}, time.Time{}) })
+	// Some come up to a threshold before the period, and to a higher one within.
+	t.Run("a period", func(t *testing.T) { checkCurves(t, l, evs, evs[1500].OccurredAt, evs[2500].OccurredAt) })
+}
+
+func checkCurves(t *testing.T, l log.Reader, evs []events.Event, since, until time.Time) {
+	thresholds := []int{1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 15, 18, 20, 30, 40} // three passes
+	all, bad := make(map[uuid.UUID]bool), make(map[uuid.UUID]bool)
+	for _, e := range evs {
+		if !e.OccurredAt.Before(since) && (until.IsZero() || e.OccurredAt.Before(until)) {
+			all[e.Stream] = true
+		}
+	}
 	var known []uuid.UUID
 	for n := range 100 {
-		if n%7 < 2 {
+		if n%7 < 2 && all[user(n)] {
 			bad[user(n)] = true
 			known = append(known, user(n))
 		}
-	}
-	thresholds := []int{1, 2, 3, 5, 6, 8, 12, 40}
-	report := run(t, l, backtest.Options{Curve: true, Thresholds: thresholds, Labels: each(labelled(known...))})
-	highest, sum := make(map[uuid.UUID]int), make(map[uuid.UUID]int)
-	for n := range 100 {
-		highest[user(n)], sum[user(n)] = 0, 0
 	}
 	scored := slices.Clone(rules)
 	for i := range scored {
 		scored[i].Score = 10 * (i + 1)
 	}
+	report, err := backtest.Run(t.Context(), l, scored, backtest.Options{
+		Since: since, Until: until, Curve: true, Thresholds: thresholds, Labels: each(labelled(known...)),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := make(map[uuid.UUID]int)
+	for u := range all {
+		none[u] = 0
+	}
+	highest, sum := maps.Clone(none), maps.Clone(none)
 	for i, r := range rules {
 		c := report.Rules[i].Curve
 		if c == nil || len(c.Points) != len(thresholds) {
 			t.Fatalf("%s: %+v", r.ID, c)
 		}
-		rungs := make(map[uuid.UUID]int)
-		for n := range 100 {
-			rungs[user(n)] = 0
-		}
+		rungs, hits := maps.Clone(none), 0
 		for n, threshold := range thresholds {
 			r.Threshold = threshold
-			users := hitBy(t, l, r)
-			found := 0
-			for u := range users {
+			for u := range hitBy(t, l, r, since, until) {
 				rungs[u] = n + 1
-				if bad[u] {
-					found++
+				hits++
+			}
+		}
+		for n, p := range c.Points {
+			hit, found := 0, 0
+			for u, rung := range rungs {
+				if rung > n {
+					hit++
+					if bad[u] {
+						found++
+					}
 				}
 			}
-			p := c.Points[n]
-			if p.Threshold != threshold || p.Users != len(users) || !near(p.Recall, float64(found)/float64(len(bad))) ||
-				(p.Precision == nil) != (len(users) == 0) || len(users) > 0 && !near(p.Precision, float64(found)/float64(len(users))) {
-				t.Errorf("%s at %d: %+v, want %d users, %d of them bad", r.ID, threshold, p, len(users), found)
+			if p.Threshold != thresholds[n] || p.Users != hit || !near(p.Recall, float64(found)/float64(len(bad))) ||
+				(p.Precision == nil) != (hit == 0) || hit > 0 && !near(p.Precision, float64(found)/float64(hit)) {
+				t.Errorf("%s at %d: %+v, want %d users, %d of them bad", r.ID, thresholds[n], p, hit, found)
 			}
 		}
-		if !near(c.AUC, byPairs(rungs, bad)) || !near(c.AveragePrecision, averagePrecision(rungs, bad)) {
-			t.Errorf("%s: AUC %v, average precision %v; want %v, %v", r.ID, *c.AUC, *c.AveragePrecision, byPairs(rungs, bad), averagePrecision(rungs, bad))
+		if hits == 0 {
+			t.Errorf("%s hits nobody: the test is too easy", r.ID)
 		}
-		for u := range hitBy(t, l, rules[i]) {
+		checkQuality(t, r.ID, c.Quality, rungs, bad)
+		for u := range hitBy(t, l, rules[i], since, until) {
 			highest[u] = max(highest[u], scored[i].Score)
 			sum[u] += scored[i].Score
 		}
 	}
+	checkScores(t, "the highest score", report.Together.Highest, highest, bad)
+	checkScores(t, "the sum", report.Together.Sum, sum, bad)
+}
 
-	report, err := backtest.Run(t.Context(), l, scored, backtest.Options{Curve: true, Thresholds: thresholds, Labels: each(labelled(known...))})
-	if err != nil {
-		t.Fatal(err)
+func checkScores(t *testing.T, what string, got *backtest.Scores, want map[uuid.UUID]int, bad map[uuid.UUID]bool) {
+	t.Helper()
+	checkQuality(t, what, got.Quality, want, bad)
+	for _, p := range got.Points {
+		users := 0
+		for _, s := range want {
+			if s >= p.Score {
+				users++
+			}
+		}
+		if users != p.Users {
+			t.Errorf("%s: %d users with %d, want %d", what, p.Users, p.Score, users)
+		}
 	}
-	for name, c := range map[string]struct {
-		got  *backtest.Scores
-		want map[uuid.UUID]int
-	}{"the highest score": {report.Together.Highest, highest}, "the sum": {report.Together.Sum, sum}} {
-		if !near(c.got.AUC, byPairs(c.want, bad)) || !near(c.got.AveragePrecision, averagePrecision(c.want, bad)) {
-			t.Errorf("%s: AUC %v, average precision %v; want %v, %v", name, *c.got.AUC, *c.got.AveragePrecision, byPairs(c.want, bad), averagePrecision(c.want, bad))
-		}
-		for _, p := range c.got.Points {
-			users := 0
-			for _, s := range c.want {
-				if s >= p.Score {
-					users++
-				}
-			}
-			if users != p.Users {
-				t.Errorf("%s: %d users with %d, want %d", name, p.Users, p.Score, users)
-			}
-		}
+}
+
+func checkQuality(t *testing.T, what string, got backtest.Quality, scores map[uuid.UUID]int, bad map[uuid.UUID]bool) {
+	t.Helper()
+	if auc, average := byPairs(scores, bad), averagePrecision(scores, bad); !near(got.AUC, auc) || !near(got.AveragePrecision, average) {
+		t.Errorf("%s: AUC %v, average precision %v; want %v, %v", what, *got.AUC, *got.AveragePrecision, auc, average)
 	}
 }
 

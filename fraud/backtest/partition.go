@@ -13,11 +13,15 @@ import (
 	"github.com/meet5/backend/fraud/rule"
 )
 
-// listener is told what happens in one partition within the period.
+// listener is told what happens in one partition.
 type listener interface {
+	// wants says whether the event is to be worked through at all.
+	wants(e *events.Recorded) bool
+	// act is of an event within the period.
 	act(e *events.Recorded)
-	// hit is of the rule with that index.
-	hit(rule int, h engine.Hit)
+	// hit is of the rule with that index; counts says whether it is within the
+	// period.
+	hit(rule int, h engine.Hit, counts bool)
 }
 
 // sweep works the rules through all partitions, so many at a time, each with a
@@ -77,14 +81,17 @@ func (b *backtest) sweepPartition(ctx context.Context, partition int, rules []ru
 			if e.Sequence > head {
 				break
 			}
-			hits = g.Process(&e, hits[:0])
-			at, ok := g.At()
-			if !ok || !b.counts(at) {
+			if !to.wants(&e) {
 				continue
 			}
-			to.act(&e)
+			hits = g.Process(&e, hits[:0])
+			at, ok := g.At()
+			counts := ok && b.counts(at)
+			if counts {
+				to.act(&e)
+			}
 			for _, h := range hits {
-				to.hit(slices.Index(g.Rules(), h.Rule), h)
+				to.hit(slices.Index(g.Rules(), h.Rule), h, counts)
 			}
 		}
 		if done := min(c.Last(), head); done-told >= progressEvery || done == head {

@@ -82,6 +82,8 @@ func spareID(rules []rule.Rule) string {
 	}
 }
 
+func (*partitionRun) wants(*events.Recorded) bool { return true }
+
 func (p *partitionRun) act(e *events.Recorded) {
 	p.events[rule.KindOf(e.Type)]++
 	if p.b.crowd != nil && e.Stream != p.last {
@@ -90,7 +92,10 @@ func (p *partitionRun) act(e *events.Recorded) {
 	}
 }
 
-func (p *partitionRun) hit(i int, h engine.Hit) {
+func (p *partitionRun) hit(i int, h engine.Hit, counts bool) {
+	if !counts {
+		return
+	}
 	r := &p.rules[i]
 	r.hits++
 	r.users[h.User] = struct{}{}
