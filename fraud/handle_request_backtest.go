@@ -32,8 +32,8 @@ const (
 	queueRetry = 30 * time.Second
 )
 
-// yamlType is the media type of a body that is rules alone.
-const yamlType = "application/yaml"
+// rulesType is the media type of a body that is rules alone.
+const rulesType = "application/yaml"
 
 type backtestBody struct {
 	// Rules are rules, or IDs of rules that the log has.
@@ -115,7 +115,7 @@ func (s *Service) request(asked events.BacktestRequest, rules []rule.Rule) (even
 // readBacktest reads what is asked for, and names every fault.
 func (s *Service) readBacktest(c echo.Context) (events.BacktestRequest, []rule.Rule, error) {
 	asked := events.BacktestRequest{By: caller(c), Against: string(backtest.Both), Sample: backtest.DefaultSample}
-	if web.RequireContentType(c, yamlType) == nil {
+	if web.RequireContentType(c, rulesType) == nil {
 		text, err := web.ReadBody(c)
 		if err != nil {
 			return asked, nil, err
@@ -273,36 +273,6 @@ func parseRules(text []byte, want int, field string, at place) ([]rule.Rule, bod
 		seen[r.ID] = true
 	}
 	return rules, nil
-}
-
-// ruleByID is a rule as the log has it.
-func (s *Service) ruleByID(id string) (rule.Rule, error) {
-	known, ok := s.rules.get(id)
-	if !ok {
-		return rule.Rule{}, errors.New("there is no rule with this id")
-	}
-	var r rule.Rule
-	if err := json.Unmarshal(known.spec, &r); err != nil {
-		return rule.Rule{}, fmt.Errorf("the rule cannot be read: %w", err)
-	}
-	r.Mode = known.mode
-	if err := r.Validate(); err != nil {
-		return rule.Rule{}, fmt.Errorf("the rule is not valid in this build: %w", err)
-	}
-	return r, nil
-}
-
-// rulesThatRun are those that are live or in shadow, by ID.
-func (s *Service) rulesThatRun() (rules []rule.Rule) {
-	for _, k := range s.rules.list() {
-		if k.mode != rule.Live && k.mode != rule.Shadow {
-			continue
-		}
-		if r, err := s.ruleByID(k.id); err == nil {
-			rules = append(rules, r)
-		}
-	}
-	return rules
 }
 
 // changeBacktest appends the event that next makes of the backtest as it stands.

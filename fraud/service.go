@@ -74,7 +74,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s.backtests = queue.NewRegister(deps.Clock)
 	s.worker = &queue.Worker{
-		Register: s.backtests, Log: deps.Log, CatchUp: s.catchUp, Try: s.try,
+		Register: s.backtests, Log: deps.Log, CatchUp: s.catchUp, Try: s.tryBacktest,
 		Clock: deps.Clock, NewID: deps.NewID, Instance: deps.NewID(), Logger: deps.Logger,
 	}
 	s.raiser = &raiser{

@@ -18,9 +18,9 @@ import (
 // maxReport bounds a report in bytes, so that the event that holds it fits.
 const maxReport = events.MaxData - 8<<10
 
-// try does a backtest that was asked for. It takes half of the cores at most: the
+// tryBacktest does a backtest that was asked for. It takes half of the cores at most: the
 // rest is for what is live.
-func (s *Service) try(ctx context.Context, id uuid.UUID, r events.BacktestRequest, progress func(done, total uint64)) (json.RawMessage, error) {
+func (s *Service) tryBacktest(ctx context.Context, id uuid.UUID, r events.BacktestRequest, progress func(done, total uint64)) (json.RawMessage, error) {
 	rules, err := queue.Rules(r)
 	if err != nil {
 		return nil, err
