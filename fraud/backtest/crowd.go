@@ -1,7 +1,7 @@
 package backtest
 
 import (
-	"iter"
+	"context"
 	"sync"
 
 	"github.com/google/uuid"
@@ -22,6 +22,7 @@ type shard struct {
 	index map[uuid.UUID]uint32
 	users []uuid.UUID
 	rungs [][]uint8 // by rule and user; shorter than users where the rest is 0
+	known []Verdict // by user, once judged
 }
 
 func newCrowd(rules int) *crowd {
@@ -62,33 +63,36 @@ func (s *shard) number(user uuid.UUID) uint32 {
 	return n
 }
 
-// all yields every user, once nobody adds to it any more.
-func (c *crowd) all() iter.Seq[uuid.UUID] {
-	return func(yield func(uuid.UUID) bool) {
-		for _, s := range c {
-			for _, user := range s.users {
-				if !yield(user) {
-					return
-				}
+// judge notes what is known of each user, once nobody is added any more, and counts
+// them.
+func (c *crowd) judge(ctx context.Context, k *knowledge) (all tally, err error) {
+	for _, s := range c {
+		if err := ctx.Err(); err != nil {
+			return all, err
+		}
+		s.known = make([]Verdict, len(s.users))
+		for n, user := range s.users {
+			if k != nil {
+				s.known[n] = k.of(user)
 			}
+			all.add(s.known[n])
 		}
 	}
+	return all, nil
 }
 
-// highest yields every user and the highest rung reached on a rule's ladder, 0 if
-// none was.
-func (c *crowd) highest(rule int) iter.Seq2[uuid.UUID, uint8] {
-	return func(yield func(uuid.UUID, uint8) bool) {
-		for _, s := range c {
-			for n, user := range s.users {
-				var rung uint8
-				if n < len(s.rungs[rule]) {
-					rung = s.rungs[rule][n]
-				}
-				if !yield(user, rung) {
-					return
-				}
+// highest counts, once all are judged, the users by the highest rung that they have
+// reached on a rule's ladder of so many.
+func (c *crowd) highest(rule, rungs int) []tally {
+	reached := make([]tally, rungs+1)
+	for _, s := range c {
+		for n, known := range s.known {
+			var rung uint8
+			if n < len(s.rungs[rule]) {
+				rung = s.rungs[rule][n]
 			}
+			reached[rung].add(known)
 		}
 	}
+	return reached
 }

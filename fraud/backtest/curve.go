@@ -77,15 +77,23 @@ func (b *backtest) ladder(r rule.Rule) (l ladder) {
 // passes is how many the ladder takes at most.
 func (l ladder) passes() uint64 { return uint64((len(l.rungs) + rungsAtOnce - 1) / rungsAtOnce) } //nolint:gosec // small
 
+// nested says whether who comes up to a threshold has come up to all lower ones, by
+// what they did alone. The reading both is not nested: with a lower threshold it
+// remembers fewer targets.
+func nested(r rule.Rule) bool {
+	return r.Key == rule.KeyActor &&
+		(r.Aggregate == rule.Count || r.Aggregate == rule.Distinct || r.Aggregate == rule.PairedDistinct && r.Reading == rule.Each)
+}
+
 // climb tries each rule with other thresholds, one rule after the other and some
-// thresholds at a time, from the lowest up. Where a hit follows from what its user
-// did alone, only those who have come up to the highest threshold of one pass are
-// looked at in the next. Of a user only the highest threshold reached is kept.
+// thresholds at a time, from the lowest up. If they are nested, only those who have
+// come up to the highest threshold of one pass are looked at in the next. Of a user
+// only the highest threshold reached is kept.
 func (b *backtest) climb(ctx context.Context, ladders []ladder) error {
 	for i, l := range ladders {
 		var below []*climber // of the pass before
 		for from := 0; from < len(l.rungs); from += rungsAtOnce {
-			if below != nil && b.rules[i].Key == rule.KeyActor && !slices.ContainsFunc(below, func(c *climber) bool { return len(c.top) > 0 }) {
+			if below != nil && nested(b.rules[i]) && !slices.ContainsFunc(below, func(c *climber) bool { return len(c.top) > 0 }) {
 				b.skip(l.passes() - uint64(from/rungsAtOnce)) //nolint:gosec // small
 				break
 			}
@@ -93,7 +101,7 @@ func (b *backtest) climb(ctx context.Context, ladders []ladder) error {
 			climbers := make([]*climber, len(b.heads))
 			for p := range climbers {
 				climbers[p] = &climber{crowd: b.crowd, rule: i, from: from, hits: make([]uint64, len(rungs)), top: make(map[uuid.UUID]struct{})}
-				if below != nil && b.rules[i].Key == rule.KeyActor {
+				if below != nil && nested(b.rules[i]) {
 					climbers[p].only = below[p].top
 				}
 			}
@@ -170,14 +178,8 @@ type Point struct {
 }
 
 // curve is what came of a rule's ladder.
-func (b *backtest) curve(i int, l ladder) *Curve {
-	var all tally
-	rungs := make([]tally, len(l.rungs)+1) // by the highest rung reached
-	for user, rung := range b.crowd.highest(i) {
-		v := b.verdict(user)
-		all.add(v)
-		rungs[rung].add(v)
-	}
+func (b *backtest) curve(i int, l ladder, all tally) *Curve {
+	rungs := b.crowd.highest(i, len(l.rungs))
 	c := &Curve{Points: make([]Point, len(l.rungs))}
 	var reached tally
 	steps := make([]tally, 0, len(l.rungs)) // from the highest threshold down

@@ -112,7 +112,10 @@ func checkCurves(t *testing.T, l log.Reader, evs []events.Event, since, until ti
 			known = append(known, user(n))
 		}
 	}
-	scored := slices.Clone(rules)
+	either := aRule("either", 3, rule.Window{Sliding: rule.Duration(3 * time.Hour)}, rule.PairedDistinct)
+	either.Reading = rule.Each
+	scored := append(slices.Clone(rules), either)
+	tried := slices.Clone(scored)
 	for i := range scored {
 		scored[i].Score = 10 * (i + 1)
 	}
@@ -127,7 +130,7 @@ func checkCurves(t *testing.T, l log.Reader, evs []events.Event, since, until ti
 		none[u] = 0
 	}
 	highest, sum := maps.Clone(none), maps.Clone(none)
-	for i, r := range rules {
+	for i, r := range tried {
 		c := report.Rules[i].Curve
 		if c == nil || len(c.Points) != len(thresholds) {
 			t.Fatalf("%s: %+v", r.ID, c)
@@ -159,7 +162,7 @@ func checkCurves(t *testing.T, l log.Reader, evs []events.Event, since, until ti
 			t.Errorf("%s hits nobody: the test is too easy", r.ID)
 		}
 		checkQuality(t, r.ID, c.Quality, rungs, bad)
-		for u := range hitBy(t, l, rules[i], since, until) {
+		for u := range hitBy(t, l, tried[i], since, until) {
 			highest[u] = max(highest[u], scored[i].Score)
 			sum[u] += scored[i].Score
 		}
@@ -212,6 +215,44 @@ func TestACurveChangesNothingElse(t *testing.T) {
 	}
 	if string(got) != string(want) {
 		t.Errorf("%s\nwant %s", got, want)
+	}
+}
+
+// With a low threshold "both" forgets whom the user visited first, before they are
+// liked; with a higher one it does not. A pass for high thresholds must not pass
+// over who has come up to no lower one.
+func TestAUserWhoComesUpToAHigherThresholdOnlyIsOnTheCurve(t *testing.T) {
+	const visits, liked = 600, 20 // 64 are remembered for each of the threshold
+	var evs []events.Event
+	for n := range visits + liked {
+		e := events.Event{
+			ID: uuid.NewSHA1(uuid.UUID{5}, []byte{byte(n), byte(n >> 8)}), Type: events.ProfileVisited, Stream: user(1),
+			OccurredAt: start.Add(time.Duration(n) * time.Second),
+			Data:       events.Activity{Target: user(2000 + n%visits), JoinedAt: start, Trusted: true}.AppendJSON(nil),
+		}
+		if n >= visits {
+			e.Type = events.ProfileLiked
+		}
+		evs = append(evs, e)
+	}
+	l := newLog(t)
+	fill(t, l, evs)
+	r := aRule("both", 10, rule.Window{Sliding: rule.Duration(time.Hour)}, rule.PairedDistinct)
+	report, err := backtest.Run(t.Context(), l, []rule.Rule{r}, backtest.Options{Curve: true, Thresholds: []int{1, 2, 3, 4, 5, 6, 7, 8, 10, 20, 30}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range report.Rules[0].Curve.Points {
+		users, hits := 1, uint64(0)
+		if p.Threshold > 20 {
+			users = 0
+		}
+		if p.Threshold == 10 || p.Threshold == 20 {
+			hits = 1
+		}
+		if p.Users != users || p.Hits != hits {
+			t.Errorf("at %d: %d users, %d hits, want %d and %d", p.Threshold, p.Users, p.Hits, users, hits)
+		}
 	}
 }
 

@@ -146,7 +146,7 @@ type Score struct {
 }
 
 // together is what the rules find together, given the users that each has hit.
-func (b *backtest) together(hit []map[uuid.UUID]struct{}) Together {
+func (b *backtest) together(hit []map[uuid.UUID]struct{}, all tally) Together {
 	highest, sum := make(map[uuid.UUID]int), make(map[uuid.UUID]int)
 	for i, users := range hit {
 		score := b.rules[i].Score
@@ -156,10 +156,6 @@ func (b *backtest) together(hit []map[uuid.UUID]struct{}) Together {
 		}
 	}
 	t := Together{Users: len(sum)}
-	if b.crowd == nil {
-		return t
-	}
-	all := b.count(b.crowd.all())
 	if b.known != nil {
 		t.Measured = b.measure(b.count(maps.Keys(sum)), all)
 	}

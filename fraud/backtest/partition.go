@@ -61,6 +61,9 @@ func (b *backtest) sweepPartition(ctx context.Context, partition int, rules []ru
 			err = fmt.Errorf("panic in partition %d: %v\n%s", partition, v, debug.Stack())
 		}
 	}()
+	if err := ctx.Err(); err != nil {
+		return engine.Stats{}, err
+	}
 	g, err := engine.New(rules)
 	if err != nil {
 		return engine.Stats{}, err

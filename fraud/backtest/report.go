@@ -104,8 +104,11 @@ func (b *backtest) report(ctx context.Context, t tried, ladders []ladder) (Repor
 		add(&r.Whole, t.stats[p])
 	}
 	var all tally
-	if b.known != nil {
-		all = b.count(b.crowd.all())
+	if b.crowd != nil {
+		var err error
+		if all, err = b.crowd.judge(ctx, b.known); err != nil {
+			return Report{}, err
+		}
 	}
 	hit := make([]map[uuid.UUID]struct{}, len(b.rules))
 	for i, tried := range b.rules {
@@ -123,14 +126,14 @@ func (b *backtest) report(ctx context.Context, t tried, ladders []ladder) (Repor
 			one.Measured = b.measure(b.count(maps.Keys(hit[i])), all)
 		}
 		if b.Curve {
-			one.Curve = b.curve(i, ladders[i])
+			one.Curve = b.curve(i, ladders[i], all)
 		}
 		if err := b.show(ctx, t, i, &one); err != nil {
 			return Report{}, err
 		}
 		r.Rules = append(r.Rules, one)
 	}
-	r.Together = b.together(hit)
+	r.Together = b.together(hit, all)
 	return r, nil
 }
 

@@ -4,12 +4,16 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/backtest"
 )
 
@@ -141,6 +145,47 @@ func TestItEndsWithItsContextInEveryPass(t *testing.T) {
 	run(t, l, backtest.Options{Curve: true, Progress: func(p backtest.Progress) { last = p }})
 	if last.Events != n*passes {
 		t.Errorf("in the end it has come to %+v", last)
+	}
+}
+
+// counting counts the commits that it hands over once it is told that all is over.
+type counting struct {
+	log.Reader
+	over atomic.Bool
+	late atomic.Int32
+}
+
+func (c *counting) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
+	return func(yield func(events.Commit, error) bool) {
+		for commit, err := range c.Reader.Read(context.WithoutCancel(ctx), partition, after) {
+			if c.over.Load() {
+				c.late.Add(1)
+			}
+			if !yield(commit, err) {
+				return
+			}
+		}
+	}
+}
+
+func TestOnceItIsCancelledNoFurtherCommitIsWorkedThrough(t *testing.T) {
+	l := newLog(t)
+	evs := history(2000)
+	for chunk := range slices.Chunk(evs, 50) { // many commits
+		fill(t, l, chunk)
+	}
+	const workers = 2
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	c := &counting{Reader: l}
+	_, err := backtest.Run(ctx, c, rules, backtest.Options{Workers: workers, Progress: func(backtest.Progress) {
+		cancel()
+		c.over.Store(true)
+	}})
+	// Each worker may have been about to begin a partition, or be handed one more of
+	// that which it is at.
+	if late := c.late.Load(); !errors.Is(err, context.Canceled) || late > 2*workers {
+		t.Errorf("%v, and %d commits came too late", err, late)
 	}
 }
 
