@@ -13,11 +13,9 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events"
-	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/backtest"
 	"github.com/meet5/backend/fraud/queue"
 	"github.com/meet5/backend/fraud/rule"
@@ -76,7 +74,7 @@ func (s *Service) requestBacktest(c echo.Context) error {
 	ctx, cancel := context.WithTimeout(c.Request().Context(), appendTimeout)
 	defer cancel()
 	if _, err := s.deps.Log.Append(ctx, e); err != nil {
-		return unavailable(err)
+		return outOfReach(err)
 	}
 	if err := s.catchUp(ctx); err != nil {
 		return err
@@ -273,32 +271,4 @@ func parseRules(text []byte, want int, field string, at place) ([]rule.Rule, bod
 		seen[r.ID] = true
 	}
 	return rules, nil
-}
-
-// changeBacktest appends the event that next makes of the backtest as it stands.
-// If somebody else was quicker it starts over.
-func (s *Service) changeBacktest(ctx context.Context, id uuid.UUID, next func(queue.Backtest) (string, any)) (queue.Backtest, error) {
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
-	defer cancel()
-	for range maxTries {
-		b, _, err := s.readBacktestStream(ctx, id)
-		if err != nil {
-			return b, err
-		}
-		eventType, payload := next(b)
-		data, err := json.Marshal(payload)
-		if err != nil {
-			return b, fmt.Errorf("backtest %s: %w", id, err)
-		}
-		_, err = s.deps.Log.Append(ctx, events.Event{
-			ID: s.deps.NewID(), Type: eventType, Stream: id, Version: b.Version + 1, OccurredAt: s.deps.Clock(), Data: data,
-		})
-		switch {
-		case err == nil:
-			return b, s.catchUp(ctx)
-		case !errors.Is(err, log.ErrConflict):
-			return b, unavailable(err)
-		}
-	}
-	return queue.Backtest{}, problem.Conflict("the backtest keeps changing; ask again")
 }

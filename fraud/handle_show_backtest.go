@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -75,13 +76,21 @@ func (s *Service) showBacktest(c echo.Context) error {
 func (s *Service) readBacktestStream(ctx context.Context, id uuid.UUID) (queue.Backtest, json.RawMessage, error) {
 	stream, err := log.ReadStream(ctx, s.deps.Log, id)
 	if err != nil {
-		return queue.Backtest{}, nil, unavailable(err)
+		return queue.Backtest{}, nil, outOfReach(err)
 	}
 	b, _, report, err := queue.Read(stream)
 	if errors.Is(err, queue.ErrUnknown) {
 		return b, nil, errNoBacktest
 	}
 	return b, report, err
+}
+
+// outOfReach is unavailable in the words of backtests.
+func outOfReach(err error) error {
+	if _, down := errors.AsType[*problem.Problem](unavailable(err)); !down {
+		return err
+	}
+	return fmt.Errorf("%w: %w", problem.Unavailable("backtests cannot be reached right now; look at /v1/backtests before you ask again", retryAfter), err)
 }
 
 // answerBacktest is a backtest in an answer. Of one that this instance works on it

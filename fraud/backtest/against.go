@@ -19,8 +19,7 @@ const (
 	Imported Against = "imported"
 	// Both goes by a moderator's decision where there is one, and by the labels
 	// for all others. If there are no labels at all it is the same as Decisions,
-	// without any decision the same as Imported, and without either nothing is
-	// measured.
+	// and if there are but no decision is, as Imported.
 	Both Against = "both"
 	// None measures nothing.
 	None Against = "none"
@@ -59,7 +58,7 @@ func (k *knowledge) of(user uuid.UUID) Verdict {
 	return Good
 }
 
-// readKnowledge reads what there is to measure against; nil if there is nothing.
+// readKnowledge reads what there is to measure against; nil if nothing is measured.
 func (b *backtest) readKnowledge(ctx context.Context) (*knowledge, error) {
 	k := &knowledge{against: b.Against, decided: b.Record.Decided}
 	switch b.Against {
@@ -89,8 +88,6 @@ func (b *backtest) readKnowledge(ctx context.Context) (*knowledge, error) {
 		return k, nil
 	}
 	switch k.against = Both; {
-	case len(k.labelled) == 0 && len(k.decided) == 0:
-		return nil, nil
 	case len(k.labelled) == 0:
 		k.against = Decisions
 	case len(k.decided) == 0:

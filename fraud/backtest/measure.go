@@ -172,7 +172,7 @@ func (b *backtest) scores(of map[uuid.UUID]int, all tally) *Scores {
 		t.add(b.verdict(user))
 		with[score] = t
 	}
-	s := &Scores{}
+	s := &Scores{Points: []Score{}}
 	var reached tally
 	var steps []tally
 	for _, score := range slices.Backward(slices.Sorted(maps.Keys(with))) {

@@ -51,7 +51,7 @@ type RuleReport struct {
 	Running *RunningVersion `json:"running_version,omitempty"`
 	// OnRecord compares with the flags of the rule on record, if they are known.
 	OnRecord *Comparison `json:"flags_on_record,omitempty"`
-	// Measured is set if there was something to measure against.
+	// Measured is set unless nothing was to be measured.
 	Measured *Measure `json:"measured,omitempty"`
 	// Curve is set if one was asked for.
 	Curve *Curve `json:"curve,omitempty"`

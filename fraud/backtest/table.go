@@ -12,32 +12,45 @@ import (
 // line; one of the thresholds, if there are curves; and what both are measured
 // against.
 func (r Report) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	row := func(cells []string) { fmt.Fprintln(t, strings.Join(cells, "\t")+"\t") }
-	row([]string{"RULE", "VERSION", "MODE", "EVENTS", "HITS", "USERS", "VS RUNNING", "VS FLAGS", "PRECISION", "RECALL", "AUC"})
+	rows := [][]string{{"RULE", "VERSION", "MODE", "EVENTS", "HITS", "USERS", "VS RUNNING", "VS FLAGS", "PRECISION", "RECALL", "AUC"}}
 	for _, one := range r.Rules {
-		row(one.cells())
+		rows = append(rows, one.cells())
 	}
 	if len(r.Rules) > 1 {
 		precision, recall, auc := r.Together.cells()
-		row([]string{"together", "", "", count(r.Events), "", strconv.Itoa(r.Together.Users), "", "", precision, recall, auc})
+		rows = append(rows, []string{"together", "", "", count(r.Events), "", strconv.Itoa(r.Together.Users), "", "", precision, recall, auc})
+	}
+	if err := writeRows(w, rows); err != nil {
+		return err
 	}
 	if r.hasCurves() {
-		row(nil)
-		row([]string{"RULE", "THRESHOLD", "HITS", "USERS", "PRECISION", "RECALL"})
+		rows = [][]string{{"RULE", "THRESHOLD", "HITS", "USERS", "PRECISION", "RECALL"}}
 		for _, one := range r.Rules {
 			for _, p := range one.Curve.Points {
-				row([]string{one.Rule, strconv.Itoa(p.Threshold), count(p.Hits), strconv.Itoa(p.Users), percent(p.Precision), percent(p.Recall)})
+				rows = append(rows, []string{one.Rule, strconv.Itoa(p.Threshold), count(p.Hits), strconv.Itoa(p.Users), percent(p.Precision), percent(p.Recall)})
 			}
 		}
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("write the report: %w", err)
+		fmt.Fprintln(w)
+		if err := writeRows(w, rows); err != nil {
+			return err
+		}
 	}
 	if m := r.Together.Measured; m != nil {
 		if _, err := fmt.Fprintln(w, m); err != nil {
 			return fmt.Errorf("write the report: %w", err)
 		}
+	}
+	return nil
+}
+
+// writeRows writes a table whose columns are flush right.
+func writeRows(w io.Writer, rows [][]string) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
+	for _, cells := range rows {
+		fmt.Fprintln(t, strings.Join(cells, "\t")+"\t")
+	}
+	if err := t.Flush(); err != nil {
+		return fmt.Errorf("write the report: %w", err)
 	}
 	return nil
 }
