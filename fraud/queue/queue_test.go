@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -105,7 +106,7 @@ func (w *world) start(n byte) *instance {
 
 // instance makes one that does not run.
 func (w *world) instance(n byte) *instance {
-	i := &instance{world: w, id: uuid.UUID{n}, register: queue.NewRegister(w.clock), began: make(chan uuid.UUID, 100), goOn: make(chan error)}
+	i := &instance{world: w, id: uuid.UUID{n}, register: queue.NewRegister(w.clock), began: make(chan uuid.UUID, 1000), goOn: make(chan error)}
 	i.worker = &queue.Worker{
 		Register: i.register, Log: w.log, CatchUp: i.catchUp, Clock: w.clock, NewID: uuid.New, Instance: i.id,
 		Try: func(ctx context.Context, id uuid.UUID, r events.BacktestRequest, progress func(done, total uint64)) (json.RawMessage, error) {
@@ -333,6 +334,64 @@ func TestAnInstanceThatHasLostABacktestRecordsNothing(t *testing.T) {
 					t.Errorf("%s %s", types, report)
 				}
 			})
+		}
+	}
+}
+
+func TestEachBacktestEndsOnceWhoeverTakesCancelsOrLosesIt(t *testing.T) {
+	w := newWorld(t)
+	var instances []*instance
+	for n := range byte(3) {
+		i := w.start(n + 1)
+		close(i.goOn) // it goes on at once
+		instances = append(instances, i)
+	}
+	r := rand.New(rand.NewPCG(3, 5))
+	var ids []uuid.UUID
+	for n := range 60 {
+		ids = append(ids, w.request())
+		if r.IntN(3) == 0 { // as the service does: on what the stream says
+			id := ids[r.IntN(len(ids))]
+			stream, err := log.ReadStream(t.Context(), w.log, id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if b, _, _, err := queue.Read(stream); err == nil && !b.State.Ended() {
+				e := events.Event{
+					ID: uuid.New(), Type: events.BacktestCancelled, Stream: id, Version: b.Version + 1, OccurredAt: w.clock(),
+					Data: []byte(`{"by":"0b000000-0000-0000-0000-000000000000"}`),
+				}
+				if _, err := w.log.Append(t.Context(), e); err != nil && !errors.Is(err, log.ErrConflict) {
+					t.Fatal(err)
+				}
+			}
+		}
+		if n == 30 {
+			instances[0].stop()
+		}
+		for _, i := range instances[r.IntN(2):] {
+			if err := i.catchUp(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, id := range ids {
+		for deadline := time.Now().Add(waitLimit); ; {
+			for _, i := range instances {
+				if err := i.catchUp(t.Context()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if b, _, _ := instances[1].register.Get(id); b.State.Ended() {
+				break
+			} else if time.Now().After(deadline) {
+				t.Fatalf("%+v", b)
+			}
+		}
+		types, report := w.stream(id)
+		ends := strings.Count(types, "finished") + strings.Count(types, "cancelled")
+		if ends != 1 || strings.HasSuffix(types, "finished") != (report != "") {
+			t.Errorf("%s: %s", types, report)
 		}
 	}
 }
