@@ -95,6 +95,16 @@ func asJSON(t testing.TB, r rule.Rule) string {
 	return string(text)
 }
 
+// costly is rules that may not run together.
+func costly(t testing.TB) string {
+	t.Helper()
+	var rules []string
+	for n := range 60 {
+		rules = append(rules, asJSON(t, likesRule(fmt.Sprintf("costly-%d", n), rule.MaxThreshold, 1)))
+	}
+	return strings.Join(rules, ",")
+}
+
 // gate is an activity log that can be shut, so that what reads it waits.
 type gate struct {
 	log.Reader
@@ -295,6 +305,7 @@ func TestWhatMayBeAskedFor(t *testing.T) {
 		{"thresholds without a curve", "", `{"thresholds": [3, 5]}`, 422, "thresholds", "curve"},
 		{"an unknown field", "", `{"window": 3}`, 422, "window", "not a known field"},
 		{"too many", "", `{"rules": [` + strings.Repeat(`"a",`, 100) + `"a"]}`, 422, "rules", "at most 100"},
+		{"rules that cost too much", "", `{"rules": [` + costly(t) + `]}`, 422, "rules", "lower thresholds"},
 		{"faulty YAML", "application/yaml", "id: a\nthreshold: many\n", 422, "threshold", "line 2, column 12: must be a whole number"},
 		{"no rule in YAML", "application/yaml", "# nothing\n", 422, "", "there is no rule in it"},
 		{"two of one id in YAML", "application/yaml", yaml + "---\n" + yaml, 422, "id", "two rules"},

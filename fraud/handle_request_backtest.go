@@ -63,6 +63,9 @@ func (s *Service) requestBacktest(c echo.Context) error {
 	case len(rules) > backtest.MaxRules:
 		return problem.Invalid(problem.Field("rules", fmt.Sprintf("are %d rules, at most %d are allowed", len(rules), backtest.MaxRules)))
 	}
+	if err := rule.CheckCost(rules); err != nil {
+		return problem.Invalid(problem.Field("rules", err.Error()))
+	}
 	if s.backtests.Waiting() >= queue.MaxWaiting {
 		return problem.Unavailable(fmt.Sprintf("%d backtests wait already, which is the most; ask again when one has been worked on, or cancel one",
 			queue.MaxWaiting), queueRetry)

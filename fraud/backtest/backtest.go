@@ -103,7 +103,7 @@ func Run(ctx context.Context, activity log.Reader, rules []rule.Rule, o Options)
 	if _, err := engine.New(rules); err != nil { // before any work
 		return Report{}, err
 	}
-	if err := CheckThresholds(o.Thresholds); err != nil {
+	if err := errors.Join(rule.CheckCost(rules), CheckThresholds(o.Thresholds)); err != nil {
 		return Report{}, err
 	}
 	o.complete()

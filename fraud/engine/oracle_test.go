@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"math/big"
 	"slices"
 	"testing"
 	"time"
@@ -17,14 +18,23 @@ import (
 // oracle is the naive engine: it keeps every event and counts anew each time.
 type oracle struct {
 	rules  []rule.Rule
-	past   map[uuid.UUID][]seen // by actor
-	above  map[string]bool      // by rule and actor
-	latest map[uuid.UUID]time.Time
+	actors map[uuid.UUID]*known
+	taken  map[string]*counted // by rule and actor
+}
+
+// known is what the oracle knows of an actor.
+type known struct{ latest, first, joined time.Time }
+
+// counted is what counts for a rule of an actor.
+type counted struct {
+	events     []seen
+	candidates []seen // those whose target is yet to be looked at
+	above      bool
+	spent      bool
 }
 
 type seen struct {
 	at       time.Time
-	joined   time.Time
 	kind     rule.Kind
 	target   uuid.UUID
 	sequence uint64
@@ -44,6 +54,10 @@ var kindOf = map[string]rule.Kind{
 	events.ProfileVisited: rule.Visit, events.ProfileLiked: rule.Like, events.LikeWithdrawn: rule.Unlike,
 }
 
+func newOracle(rules []rule.Rule) *oracle {
+	return &oracle{rules: rules, actors: map[uuid.UUID]*known{}, taken: map[string]*counted{}}
+}
+
 func (o *oracle) process(e events.Recorded) (hits []found) {
 	kind, ok := kindOf[e.Type]
 	a, err := events.ParseActivity(e.Data)
@@ -51,52 +65,175 @@ func (o *oracle) process(e events.Recorded) (hits []found) {
 		return nil
 	}
 	at := events.RuleTime(e, a)
-	if latest, ok := o.latest[e.Stream]; ok && at.Before(latest) {
-		at = latest
+	actor := o.actors[e.Stream]
+	if actor == nil {
+		actor = &known{at, at, a.JoinedAt}
+		o.actors[e.Stream] = actor
 	}
-	o.latest[e.Stream] = at
-	before := o.past[e.Stream]
-	after := append(slices.Clone(before), seen{at, a.JoinedAt, kind, a.Target, e.Sequence})
-	o.past[e.Stream] = after
+	if at.Before(actor.latest) {
+		at = actor.latest
+	}
+	actor.latest = at
 	for _, r := range o.rules {
 		if !slices.Contains(r.Events, kind) {
 			continue
 		}
-		if d := time.Duration(r.Window.SinceAccountCreation); d > 0 && at.After(a.JoinedAt.Add(d)) {
+		from, open := bounds(r.Window, at, actor)
+		if !open || !holds(r.Where, at, at.Sub(actor.joined)) {
 			continue
 		}
 		name := r.ID + e.Stream.String()
-		if n, _ := measure(r, inWindow(r, before, at)); n < r.Threshold {
-			o.above[name] = false
+		of := o.taken[name]
+		if of == nil {
+			of = &counted{}
+			o.taken[name] = of
 		}
-		n, evidence := measure(r, inWindow(r, after, at))
-		if n >= r.Threshold && !o.above[name] {
-			o.above[name] = true
-			hits = append(hits, found{r.ID, e.Stream, at, e.Sequence, n, evidence})
+		if of.spent {
+			continue
+		}
+		one := seen{at, kind, a.Target, e.Sequence}
+		if r.Where.Target != "" {
+			met := slices.ContainsFunc(since(of.candidates, from), func(s seen) bool { return s.target == a.Target })
+			of.candidates = append(of.candidates, one)
+			if met != (r.Where.Target == rule.Repeated) {
+				continue
+			}
+		}
+		if _, _, reached := measure(r, of.events, at, from); !reached {
+			of.above = false
+		}
+		of.events = append(of.events, one)
+		observed, evidence, reached := measure(r, of.events, at, from)
+		if reached && !of.above {
+			of.above, of.spent = true, r.Window.Sliding == 0
+			slices.Sort(evidence)
+			hits = append(hits, found{r.ID, e.Stream, at, e.Sequence, observed, evidence})
 		}
 	}
 	return hits
 }
 
-// inWindow is the events that count at a time, in order.
-func inWindow(r rule.Rule, all []seen, at time.Time) (in []seen) {
-	for _, s := range all {
-		if !slices.Contains(r.Events, s.kind) {
-			continue
+func bounds(w rule.Window, at time.Time, actor *known) (from time.Time, open bool) {
+	switch {
+	case w.Sliding > 0:
+		return at.Add(-time.Duration(w.Sliding)), true
+	case w.SinceFirstEvent > 0:
+		return time.Time{}, !at.After(actor.first.Add(time.Duration(w.SinceFirstEvent)))
+	}
+	return time.Time{}, !at.After(actor.joined.Add(time.Duration(w.SinceAccountCreation)))
+}
+
+func holds(w rule.Where, at time.Time, age time.Duration) bool {
+	if age := rule.Duration(age); w.AccountAge.AtLeast > 0 && age < w.AccountAge.AtLeast || w.AccountAge.Below > 0 && age >= w.AccountAge.Below {
+		return false
+	}
+	if w.Hour == (rule.Hours{}) {
+		return true
+	}
+	for hour := w.Hour.From; ; hour++ {
+		if hour%24 == w.Hour.Until%24 {
+			return false
 		}
-		if d := time.Duration(r.Window.Sliding); d > 0 && !s.at.Before(at.Add(-d)) {
-			in = append(in, s)
+		if hour%24 == at.Hour() {
+			return true
 		}
-		if d := time.Duration(r.Window.SinceAccountCreation); d > 0 && !s.at.After(s.joined.Add(d)) {
+	}
+}
+
+func since(list []seen, from time.Time) (in []seen) {
+	for _, s := range list {
+		if !s.at.Before(from) {
 			in = append(in, s)
 		}
 	}
 	return in
 }
 
-// measure is the aggregate, and the events that it rests on once it has just
-// come up to the threshold.
-func measure(r rule.Rule, in []seen) (n int, evidence []uint64) {
+// measure is the aggregate, the events that it rests on once it has just come up to
+// the threshold, and whether it has.
+func measure(r rule.Rule, all []seen, at, from time.Time) (n int, evidence []uint64, reached bool) {
+	in := since(all, from)
+	switch r.Aggregate {
+	case rule.InRatio:
+		return measureRatio(r, in)
+	case rule.InRegularity:
+		length, _ := r.Window.Length()
+		return measureRegularity(r, since(in, at.Add(-time.Duration(length))))
+	case rule.InSequence:
+		return measureSequence(r, all, from)
+	}
+	n, evidence = countIn(r, in)
+	return n, evidence, n >= r.Threshold
+}
+
+func measureRatio(r rule.Rule, in []seen) (n int, evidence []uint64, reached bool) {
+	if len(in) < r.Ratio.Volume {
+		return 0, nil, false
+	}
+	of, per := 0, 0
+	for _, s := range in[len(in)-r.Ratio.Volume:] {
+		if s.kind == r.Ratio.Of {
+			of++
+		} else {
+			per++
+		}
+		evidence = append(evidence, s.sequence)
+	}
+	n = 100 * of / max(per, 1)
+	return n, evidence, float64(100*of) >= float64(r.Threshold*max(per, 1))
+}
+
+func measureRegularity(r rule.Rule, in []seen) (n int, evidence []uint64, reached bool) {
+	if len(in) < r.Threshold+1 {
+		return 0, nil, false
+	}
+	in = in[len(in)-r.Threshold-1:]
+	var gaps []*big.Rat
+	sum, squares := new(big.Rat), new(big.Rat)
+	for i, s := range in {
+		evidence = append(evidence, s.sequence)
+		if i > 0 {
+			gap := big.NewRat(s.at.UnixMilli()-in[i-1].at.UnixMilli(), 1)
+			gaps = append(gaps, gap)
+			sum.Add(sum, gap)
+		}
+	}
+	count := big.NewRat(int64(len(gaps)), 1)
+	mean := new(big.Rat).Quo(sum, count)
+	if mean.Sign() == 0 {
+		return 0, nil, false
+	}
+	for _, gap := range gaps {
+		off := new(big.Rat).Sub(gap, mean)
+		squares.Add(squares, off.Mul(off, off))
+	}
+	variance := squares.Quo(squares, count)
+	limit := big.NewRat(int64(r.Regularity.Variation), 100)
+	limit.Mul(limit, limit).Mul(limit, mean).Mul(limit, mean)
+	return r.Threshold, evidence, variance.Cmp(limit) <= 0
+}
+
+func measureSequence(r rule.Rule, all []seen, from time.Time) (n int, evidence []uint64, reached bool) {
+	waiting := map[uuid.UUID]seen{}
+	for _, s := range all {
+		if s.kind == r.Sequence.First {
+			waiting[s.target] = s
+			continue
+		}
+		first, ok := waiting[s.target]
+		if !ok || s.at.Sub(first.at) > time.Duration(r.Sequence.Within) {
+			continue
+		}
+		delete(waiting, s.target)
+		if !s.at.Before(from) {
+			n++
+			evidence = append(evidence, first.sequence, s.sequence)
+		}
+	}
+	return n, evidence, n >= r.Threshold
+}
+
+func countIn(r rule.Rule, in []seen) (n int, evidence []uint64) {
 	visited, liked, either := map[uuid.UUID]uint64{}, map[uuid.UUID]uint64{}, map[uuid.UUID]uint64{}
 	for _, s := range in {
 		either[s.target] = s.sequence
@@ -136,32 +273,66 @@ func measure(r rule.Rule, in []seen) (n int, evidence []uint64) {
 			evidence = append(evidence, last[len(last)-min(n, len(last)):]...)
 		}
 	}
-	slices.Sort(evidence)
 	return n, evidence
 }
 
 func drawRules(t *rapid.T) []rule.Rule {
 	var rules []rule.Rule
-	for i := range rapid.IntRange(1, 5).Draw(t, "rules") {
+	for i := range rapid.IntRange(1, 6).Draw(t, "rules") {
 		r := rule.Rule{
 			ID: "rule-" + string(rune('a'+i)), Title: "t", Key: rule.KeyActor, Effect: rule.Flag, Mode: rule.Live,
-			Threshold: rapid.IntRange(1, 12).Draw(t, "threshold"),
-			Aggregate: rapid.SampledFrom([]rule.Aggregate{rule.Count, rule.Distinct, rule.PairedDistinct}).Draw(t, "aggregate"),
-			Events:    rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
+			Threshold: rapid.IntRange(1, rapid.SampledFrom([]int{12, 12, 60}).Draw(t, "most")).Draw(t, "threshold"),
+			Aggregate: rapid.SampledFrom([]rule.Aggregate{
+				rule.Count, rule.Distinct, rule.PairedDistinct, rule.PairedDistinct, rule.InRatio, rule.InSequence, rule.InRegularity,
+			}).Draw(t, "aggregate"),
+			Events: rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
+			Where:  drawWhere(t),
 		}
-		if r.Aggregate == rule.PairedDistinct {
-			r.Events = []rule.Kind{rule.Visit, rule.Like}
+		length := rule.Duration(time.Duration(rapid.IntRange(1, rapid.SampledFrom([]int{20, 20, 600}).Draw(t, "long")).Draw(t, "window")) * time.Second)
+		switch r.Aggregate {
+		case rule.PairedDistinct:
+			r.Events, r.Where.Target = []rule.Kind{rule.Visit, rule.Like}, ""
 			r.Reading = rapid.SampledFrom([]rule.Reading{rule.Both, rule.Each}).Draw(t, "reading")
+		case rule.InRatio:
+			r.Events = []rule.Kind{rule.Visit, rule.Like}
+			r.Ratio = &rule.Ratio{Of: rule.Like, Per: rule.Visit, Volume: rapid.IntRange(2, 10).Draw(t, "volume")}
+			r.Threshold = 25 * min(r.Threshold, 12)
+		case rule.InSequence:
+			r.Events, r.Where.Target = []rule.Kind{rule.Visit, rule.Like}, ""
+			within := rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "within")) * time.Second / 2)
+			r.Sequence = &rule.Sequence{First: rule.Visit, Then: rule.Like, Within: within}
+		case rule.InRegularity:
+			r.Threshold = 4 + max(1, r.Threshold/4)
+			r.Regularity = &rule.Regularity{Variation: rapid.IntRange(0, 100).Draw(t, "variation")}
+			length *= 3
 		}
-		length := rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "window")) * time.Second)
-		if rapid.Bool().Draw(t, "sliding") {
-			r.Window.Sliding = length
-		} else {
+		switch rapid.IntRange(0, 4).Draw(t, "anchor") {
+		case 0:
 			r.Window.SinceAccountCreation = length
+		case 1:
+			r.Window.SinceFirstEvent = length
+		default:
+			r.Window.Sliding = length
 		}
 		rules = append(rules, r)
 	}
 	return rules
+}
+
+func drawWhere(t *rapid.T) (w rule.Where) {
+	switch rapid.IntRange(0, 8).Draw(t, "where") {
+	case 0:
+		w.AccountAge.Below = rule.Duration(time.Duration(rapid.IntRange(1, 60).Draw(t, "below")) * time.Second)
+	case 1:
+		w.AccountAge.AtLeast = rule.Duration(time.Duration(rapid.IntRange(1, 60).Draw(t, "at least")) * time.Second)
+	case 2:
+		w.Hour = rapid.SampledFrom([]rule.Hours{{From: 12, Until: 13}, {From: 12, Until: 24}, {From: 13, Until: 12}, {From: 22, Until: 13}}).Draw(t, "hours")
+	case 3:
+		w.Target = rule.Repeated
+	case 4:
+		w.Target = rule.New
+	}
+	return w
 }
 
 var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
@@ -170,16 +341,19 @@ var start = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 // trusted sources, times that run backwards, types and payloads that are none of
 // the engine's business.
 func drawEvents(t *rapid.T) []events.Recorded {
-	n := rapid.IntRange(0, 150).Draw(t, "events")
+	n := rapid.IntRange(0, rapid.SampledFrom([]int{150, 150, 600}).Draw(t, "most events")).Draw(t, "events")
 	targets := rapid.IntRange(1, 60).Draw(t, "targets")
 	recorded := start
 	out := make([]events.Recorded, 0, n)
 	for i := range n {
 		recorded = recorded.Add(time.Duration(rapid.IntRange(0, 4).Draw(t, "gap")) * time.Second / 2)
+		if rapid.IntRange(0, 60).Draw(t, "pause") == 0 {
+			recorded = recorded.Add(time.Hour / 2)
+		}
 		actor := byte(rapid.IntRange(1, 3).Draw(t, "actor"))
 		a := events.Activity{
 			Target:   uuid.UUID{1, byte(rapid.IntRange(1, targets).Draw(t, "target"))},
-			JoinedAt: start.Add(time.Duration(actor-1) * 10 * time.Second),
+			JoinedAt: start.Add(time.Duration(actor-1)*10*time.Second + time.Duration(rapid.IntRange(0, 30).Draw(t, "joined")/30)*time.Minute),
 			Trusted:  rapid.IntRange(0, 3).Draw(t, "trusted") == 0,
 		}
 		e := events.Recorded{
@@ -206,7 +380,7 @@ func TestHitsAreThoseOfAnEngineThatKeepsEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		rules, evs := drawRules(t), drawEvents(t)
 		g := newEngine(t, rules...)
-		o := oracle{rules: rules, past: map[uuid.UUID][]seen{}, above: map[string]bool{}, latest: map[uuid.UUID]time.Time{}}
+		o := newOracle(rules)
 		for i := range evs {
 			want := o.process(evs[i])
 			got := tell(g.Process(&evs[i], nil))

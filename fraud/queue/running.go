@@ -67,8 +67,10 @@ func (r *running) append(ctx context.Context, eventType string, payload any) err
 	}
 }
 
+// tryAppend sees it through even if ctx ends meanwhile: who takes a backtest and does
+// not know it leaves it lying until it is stale.
 func (r *running) tryAppend(ctx context.Context, e events.Event) error {
-	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), appendTimeout)
 	defer cancel()
 	_, err := r.worker.Log.Append(ctx, e)
 	return err

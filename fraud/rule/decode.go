@@ -34,17 +34,23 @@ func (d *decoder) rule(n ast.Node) (r Rule) {
 			text(d, &k)(n, path)
 			r.Events = append(r.Events, k)
 		})},
+		{"where", func(n ast.Node, path string) { r.Where = d.where(n, path) }},
 		{"window", func(n ast.Node, path string) {
 			d.mapping(n, path, "a window", []field{
 				{"sliding", d.duration(&r.Window.Sliding)},
 				{"since_account_creation", d.duration(&r.Window.SinceAccountCreation)},
+				{"since_first_event", d.duration(&r.Window.SinceFirstEvent)},
 			})
 		}},
 		{"aggregate", text(d, &r.Aggregate)},
 		{"reading", text(d, &r.Reading)},
+		{"ratio", func(n ast.Node, path string) { r.Ratio = d.ratio(n, path) }},
+		{"sequence", func(n ast.Node, path string) { r.Sequence = d.sequence(n, path) }},
+		{"regularity", func(n ast.Node, path string) { r.Regularity = d.regularity(n, path) }},
 		{"threshold", d.integer(&r.Threshold)},
 		{"score", d.integer(&r.Score)},
 		{"effect", text(d, &r.Effect)},
+		{"time_to_live", d.duration(&r.TimeToLive)},
 		{"mode", text(d, &r.Mode)},
 		{"cases", d.list(func(n ast.Node, path string) { r.Cases = append(r.Cases, d.testCase(n, path)) })},
 	})
@@ -57,6 +63,62 @@ func (d *decoder) rule(n ast.Node) (r Rule) {
 	d.required(n, "threshold", fmt.Sprintf("is missing; it must be from 1 to %d", MaxThreshold))
 	d.required(n, "score", fmt.Sprintf("is missing; it must be from 0 to %d", MaxScore))
 	return r
+}
+
+func (d *decoder) where(n ast.Node, path string) (w Where) {
+	d.mapping(n, path, "conditions", []field{
+		{"account_age", func(n ast.Node, path string) {
+			d.mapping(n, path, "bounds of an age", []field{
+				{"at_least", d.duration(&w.AccountAge.AtLeast)},
+				{"below", d.duration(&w.AccountAge.Below)},
+			})
+			d.given(n, path, w.AccountAge == Age{}, "bounds nothing; give at_least, below or both")
+		}},
+		{"hour", func(n ast.Node, path string) {
+			d.mapping(n, path, "hours of the day", []field{
+				{"from", d.integer(&w.Hour.From)},
+				{"until", d.integer(&w.Hour.Until)},
+			})
+			d.given(n, path, w.Hour == Hours{}, "bounds nothing; give from and until, hours of the day in UTC")
+		}},
+		{"target", text(d, &w.Target)},
+	})
+	d.given(n, path, w == Where{}, "says nothing; leave it out")
+	return w
+}
+
+func (d *decoder) ratio(n ast.Node, path string) *Ratio {
+	r := &Ratio{}
+	d.mapping(n, path, "a ratio", []field{
+		{"of", text(d, &r.Of)},
+		{"per", text(d, &r.Per)},
+		{"volume", d.integer(&r.Volume)},
+	})
+	return r
+}
+
+func (d *decoder) sequence(n ast.Node, path string) *Sequence {
+	s := &Sequence{}
+	d.mapping(n, path, "a sequence", []field{
+		{"first", text(d, &s.First)},
+		{"then", text(d, &s.Then)},
+		{"within", d.duration(&s.Within)},
+	})
+	return s
+}
+
+func (d *decoder) regularity(n ast.Node, path string) *Regularity {
+	r := &Regularity{}
+	d.mapping(n, path, "a regularity", []field{{"variation", d.integer(&r.Variation)}})
+	d.required(n, path+".variation", fmt.Sprintf("is missing; it must be from 0 to %d, in percent", maxVariation))
+	return r
+}
+
+// given notes a mapping in which nothing is said.
+func (d *decoder) given(n ast.Node, path string, nothing bool, message string) {
+	if nothing && !d.faulty(path) {
+		d.fail(n, path, message)
+	}
 }
 
 // required notes a field that is not there and whose absence its value cannot

@@ -123,6 +123,9 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 		"reading":   small + "reading: each\n",
 		"effect":    small + "effect: flag_and_mark\n",
 		"title":     strings.Replace(small, "title: A", "title: B", 1),
+		"where":     small + "where: {hour: {from: 0, until: 6}}\n",
+		"expiry":    small + "time_to_live: 30d\n",
+		"anchor":    strings.Replace(small, "sliding: 10m", "since_first_event: 10m", 1),
 	} {
 		if parseOne(t, text).Version() == base.Version() {
 			t.Errorf("%s does not change the version", name)
@@ -165,22 +168,50 @@ func drawRule(t *rapid.T) rule.Rule {
 		Title:       rapid.StringMatching(`[ -~äöü€:#'"]{1,40}`).Draw(t, "title"),
 		Description: rapid.StringMatching(`([ -~äß<>&]{0,30}\n){0,3}`).Draw(t, "description"),
 		Key:         rule.KeyActor,
-		Aggregate:   rapid.SampledFrom([]rule.Aggregate{rule.Count, rule.Distinct, rule.PairedDistinct}).Draw(t, "aggregate"),
-		Events:      rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like, rule.Unlike}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
-		Threshold:   rapid.IntRange(1, rule.MaxThreshold).Draw(t, "threshold"),
-		Score:       rapid.IntRange(0, rule.MaxScore).Draw(t, "score"),
-		Effect:      rapid.SampledFrom([]rule.Effect{rule.Flag, rule.FlagAndMark}).Draw(t, "effect"),
-		Mode:        rapid.SampledFrom([]rule.Mode{rule.Draft, rule.Shadow, rule.Live, rule.Retired}).Draw(t, "mode"),
-	}
-	if r.Aggregate == rule.PairedDistinct {
-		r.Events = []rule.Kind{rule.Visit, rule.Like}
-		r.Reading = rapid.SampledFrom([]rule.Reading{rule.Both, rule.Each}).Draw(t, "reading")
+		Aggregate: rapid.SampledFrom([]rule.Aggregate{
+			rule.Count, rule.Distinct, rule.PairedDistinct, rule.InRatio, rule.InSequence, rule.InRegularity,
+		}).Draw(t, "aggregate"),
+		Events:    rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like, rule.Unlike}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
+		Threshold: rapid.IntRange(1, rule.MaxThreshold).Draw(t, "threshold"),
+		Score:     rapid.IntRange(0, rule.MaxScore).Draw(t, "score"),
+		Effect:    rapid.SampledFrom([]rule.Effect{rule.Flag, rule.FlagAndMark}).Draw(t, "effect"),
+		Mode:      rapid.SampledFrom([]rule.Mode{rule.Draft, rule.Shadow, rule.Live, rule.Retired}).Draw(t, "mode"),
 	}
 	length := drawDuration(t, int64(time.Second), int64(300*24*time.Hour))
-	if rapid.Bool().Draw(t, "sliding") {
+	two := []rule.Kind{rule.Like, rule.Unlike}
+	switch r.Aggregate {
+	case rule.PairedDistinct:
+		r.Events = []rule.Kind{rule.Visit, rule.Like}
+		r.Reading = rapid.SampledFrom([]rule.Reading{rule.Both, rule.Each}).Draw(t, "reading")
+	case rule.InRatio:
+		r.Events = two
+		r.Ratio = &rule.Ratio{Of: rule.Unlike, Per: rule.Like, Volume: rapid.IntRange(2, 10_000).Draw(t, "volume")}
+	case rule.InSequence:
+		r.Events = two
+		r.Sequence = &rule.Sequence{First: rule.Like, Then: rule.Unlike, Within: drawDuration(t, int64(time.Millisecond), int64(24*time.Hour))}
+	case rule.InRegularity:
+		r.Threshold = rapid.IntRange(5, 1000).Draw(t, "gaps")
+		r.Regularity = &rule.Regularity{Variation: rapid.IntRange(0, 100).Draw(t, "variation")}
+		length = drawDuration(t, int64(time.Second), int64(24*time.Hour))
+	}
+	switch rapid.IntRange(0, 2).Draw(t, "window") {
+	case 0:
 		r.Window.Sliding = length
-	} else {
+	case 1:
 		r.Window.SinceAccountCreation = length
+	case 2:
+		r.Window.SinceFirstEvent = length
+	}
+	if rapid.Bool().Draw(t, "where") {
+		r.Where.AccountAge.AtLeast = drawDuration(t, 0, int64(time.Hour))
+		r.Where.AccountAge.Below = drawDuration(t, int64(2*time.Hour), int64(3*time.Hour))
+		r.Where.Hour = rapid.SampledFrom([]rule.Hours{{}, {From: 0, Until: 24 - 1}, {From: 22, Until: 4}}).Draw(t, "hour")
+		if r.Aggregate == rule.Count {
+			r.Where.Target = rapid.SampledFrom([]rule.Familiarity{"", rule.New, rule.Repeated}).Draw(t, "familiarity")
+		}
+	}
+	if rapid.Bool().Draw(t, "expires") {
+		r.TimeToLive = drawDuration(t, int64(24*time.Hour), int64(300*24*time.Hour))
 	}
 	for i := range rapid.IntRange(0, 3).Draw(t, "cases") {
 		c := rule.Case{Name: string(rune('a' + i)), AccountAge: drawDuration(t, 0, int64(time.Hour))}

@@ -19,6 +19,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/meet5/backend/events"
 )
@@ -36,6 +37,18 @@ const (
 	// minWindow and maxWindow bound a window's length.
 	minWindow = Duration(second)
 	maxWindow = Duration(366 * day)
+	// minGaps and maxGaps bound the threshold of regularity: a few gaps are even by
+	// chance. maxEvenWindow bounds its window, and maxWithin a sequence's pause.
+	minGaps       = 5
+	maxGaps       = 1000
+	maxEvenWindow = Duration(day)
+	maxWithin     = Duration(day)
+	minWithin     = Duration(time.Millisecond)
+	// maxVariation is in percent, maxAge an account's.
+	maxVariation = 100
+	maxAge       = Duration(3660 * day)
+	// minTimeToLive is so long that a moderator can be asleep.
+	minTimeToLive = Duration(day)
 )
 
 // Key is whose events are looked at together.
@@ -94,6 +107,15 @@ const (
 	Distinct Aggregate = "distinct"
 	// PairedDistinct is about targets visited and liked; the Reading says how.
 	PairedDistinct Aggregate = "paired_distinct"
+	// InRatio is how many events of one kind there are for 100 of another, among the
+	// latest so many; see Ratio.
+	InRatio Aggregate = "ratio"
+	// InSequence is how often an event of one kind came soon after one of another
+	// with the same target; see Sequence.
+	InSequence Aggregate = "sequence"
+	// InRegularity is the number of gaps between successive events that are even;
+	// see Regularity.
+	InRegularity Aggregate = "regularity"
 )
 
 // Reading is how "visited and liked so many" is meant.
@@ -126,7 +148,7 @@ const (
 	Retired Mode = "retired" // is no longer run
 )
 
-// Window is the time that a rule looks back on. One of the two is set.
+// Window is the time that a rule looks back on. One of the three is set.
 type Window struct {
 	// Sliding is the time up to an event, both ends included.
 	Sliding Duration `json:"sliding,omitempty"`
@@ -134,6 +156,76 @@ type Window struct {
 	// moment included: with ten minutes, an event exactly ten minutes after
 	// joining counts. So does one that is dated before joining.
 	SinceAccountCreation Duration `json:"since_account_creation,omitempty"`
+	// SinceFirstEvent is the time from the key's first activity in the log, of
+	// whatever kind, its last moment included.
+	SinceFirstEvent Duration `json:"since_first_event,omitempty"`
+}
+
+// Length is the length that is set, and Anchored whether the window begins at one
+// moment, at which account creation or the first event is, instead of sliding.
+func (w Window) Length() (length Duration, anchored bool) {
+	if w.Sliding != 0 {
+		return w.Sliding, false
+	}
+	return w.SinceAccountCreation + w.SinceFirstEvent, true
+}
+
+// Where is what events must be like to count for a rule. All that is set must hold.
+type Where struct {
+	AccountAge Age   `json:"account_age,omitzero"`
+	Hour       Hours `json:"hour,omitzero"`
+	// Target is whether the target must be among those of the rule's events that the
+	// key had in the window, or must not.
+	Target Familiarity `json:"target,omitempty"`
+}
+
+// Age bounds how old the actor's account is when it acts: at least so old, and
+// younger than that. A bound that is zero does not count.
+type Age struct {
+	AtLeast Duration `json:"at_least,omitempty"`
+	Below   Duration `json:"below,omitempty"`
+}
+
+// Hours is a part of the day in UTC: from the beginning of one hour, 0 to 23, until
+// the beginning of another, 1 to 24. It goes over midnight if Until is before From.
+type Hours struct {
+	From  int `json:"from"`
+	Until int `json:"until"`
+}
+
+// Familiarity is whether a key has met a target before.
+type Familiarity string
+
+const (
+	Repeated Familiarity = "repeated" // it has
+	New      Familiarity = "new"      // it has not
+)
+
+// Ratio is the number of events of kind Of for 100 of kind Per, among the latest
+// Volume of both in the window. It is as if there were none before there are so many,
+// and as if there were one of Per where there is none.
+type Ratio struct {
+	Of  Kind `json:"of"`
+	Per Kind `json:"per"`
+	// Volume is from 2 to MaxThreshold.
+	Volume int `json:"volume"`
+}
+
+// Sequence counts the events of kind Then that come up to Within after one of kind
+// First with the same target. Each of either kind counts once.
+type Sequence struct {
+	First  Kind     `json:"first"`
+	Then   Kind     `json:"then"`
+	Within Duration `json:"within"`
+}
+
+// Regularity says when the latest gaps between successive events, as many as the
+// threshold, are even: when their coefficient of variation, the standard deviation
+// divided by the mean, is at most so many percent. It is about 100 where events come
+// at random (a Poisson process), and near 0 for a clockwork.
+type Regularity struct {
+	// Variation is from 0 to 100, in percent.
+	Variation int `json:"variation"`
 }
 
 // Rule says when a user is to be flagged: as soon as the aggregate over the
@@ -145,16 +237,24 @@ type Rule struct {
 	Description string    `json:"description,omitempty"`
 	Key         Key       `json:"key"`
 	Events      []Kind    `json:"events"`
+	Where       Where     `json:"where,omitzero"`
 	Window      Window    `json:"window"`
 	Aggregate   Aggregate `json:"aggregate"`
-	// Reading is set if the aggregate is PairedDistinct.
-	Reading Reading `json:"reading,omitempty"`
-	// Threshold is from 1 to MaxThreshold.
+	// Reading is set if the aggregate is PairedDistinct, and Ratio, Sequence and
+	// Regularity if it is the one of that name.
+	Reading    Reading     `json:"reading,omitempty"`
+	Ratio      *Ratio      `json:"ratio,omitempty"`
+	Sequence   *Sequence   `json:"sequence,omitempty"`
+	Regularity *Regularity `json:"regularity,omitempty"`
+	// Threshold is from 1 to MaxThreshold; of regularity, from minGaps to maxGaps.
 	Threshold int `json:"threshold"`
 	// Score is from 0 to MaxScore.
 	Score  int    `json:"score"`
 	Effect Effect `json:"effect"`
-	Mode   Mode   `json:"mode,omitempty"`
+	// TimeToLive is after what time a flag that nobody has decided expires; never,
+	// if it is zero.
+	TimeToLive Duration `json:"time_to_live,omitempty"`
+	Mode       Mode     `json:"mode,omitempty"`
 	// Cases are tests of the rule that travel with it.
 	Cases []Case `json:"cases,omitempty"`
 }

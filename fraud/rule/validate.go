@@ -46,7 +46,8 @@ func (f Faults) Error() string {
 // that Events are kept in.
 var (
 	kinds      = []Kind{Visit, Like, Unlike}
-	aggregates = []Aggregate{Count, Distinct, PairedDistinct}
+	aggregates = []Aggregate{Count, Distinct, PairedDistinct, InRatio, InSequence, InRegularity}
+	familiar   = []Familiarity{Repeated, New}
 	readings   = []Reading{Both, Each}
 	effects    = []Effect{Flag, FlagAndMark}
 	modes      = []Mode{Draft, Shadow, Live, Retired}
@@ -120,18 +121,18 @@ func (v *validator) rule(r Rule) {
 		oneOf(v, "key", r.Key, []Key{KeyActor})
 	}
 	v.events(r)
+	v.where(r)
 	v.window(r.Window)
 	if oneOf(v, "aggregate", r.Aggregate, aggregates) {
-		switch {
-		case r.Aggregate == PairedDistinct:
-			oneOf(v, "reading", r.Reading, readings)
-		case r.Reading != "":
-			v.fail("reading", "belongs to the aggregate paired_distinct only; leave it out")
-		}
+		v.aggregate(r)
+	} else {
+		v.number("threshold", r.Threshold, 1, MaxThreshold)
 	}
-	v.number("threshold", r.Threshold, 1, MaxThreshold)
 	v.number("score", r.Score, 0, MaxScore)
 	oneOf(v, "effect", r.Effect, effects)
+	if r.TimeToLive != 0 {
+		v.length("time_to_live", r.TimeToLive, minTimeToLive, maxWindow)
+	}
 	oneOf(v, "mode", r.Mode, modes)
 	v.cases(r)
 }
@@ -177,39 +178,124 @@ func (v *validator) events(r Rule) {
 		v.fail("events", "is missing; list some of %s", words(kinds))
 		return
 	}
-	sound := true
 	for i, k := range r.Events {
 		field := fmt.Sprintf("events[%d]", i)
-		switch {
-		case !oneOf(v, field, k, kinds):
-			sound = false
-		case slices.Index(r.Events, k) < i:
+		if oneOf(v, field, k, kinds) && slices.Index(r.Events, k) < i {
 			v.fail(field, "%s is listed twice", k)
-			sound = false
 		}
 	}
-	if sound && r.Aggregate == PairedDistinct &&
-		(len(r.Events) != 2 || !slices.Contains(r.Events, Visit) || !slices.Contains(r.Events, Like)) {
-		v.fail("events", "must be visit and like for the aggregate paired_distinct")
+}
+
+// bothKinds sees to it that the rule listens to two kinds and no more.
+func (v *validator) bothKinds(r Rule, a, b Kind) {
+	if !slices.Contains(kinds, a) || !slices.Contains(kinds, b) || a == b {
+		return // a fault that is noted elsewhere
 	}
+	for _, k := range r.Events {
+		if !slices.Contains(kinds, k) {
+			return
+		}
+	}
+	if len(r.Events) != 2 || !slices.Contains(r.Events, a) || !slices.Contains(r.Events, b) {
+		v.fail("events", "must be %s and %s for the aggregate %s", a, b, r.Aggregate)
+	}
+}
+
+func (v *validator) where(r Rule) {
+	if age := r.Where.AccountAge; age != (Age{}) {
+		v.offset("where.account_age.at_least", age.AtLeast, maxAge)
+		v.offset("where.account_age.below", age.Below, maxAge)
+		if age.Below != 0 && age.Below <= age.AtLeast {
+			v.fail("where.account_age", "no account is at least %s old and below %s", age.AtLeast, age.Below)
+		}
+	}
+	if h := r.Where.Hour; h != (Hours{}) {
+		v.number("where.hour.from", h.From, 0, 23)
+		v.number("where.hour.until", h.Until, 1, 24)
+		if h.From == h.Until {
+			v.fail("where.hour", "is empty, or all of the day; leave it out for all of the day")
+		}
+	}
+	if r.Where.Target != "" && oneOf(v, "where.target", r.Where.Target, familiar) &&
+		(r.Aggregate == PairedDistinct || r.Aggregate == InSequence) {
+		v.fail("where.target", "does not go with the aggregate %s, which is about targets that come again", r.Aggregate)
+	}
+}
+
+// aggregate checks what belongs to the rule's aggregate, and that nothing of
+// another's is there.
+func (v *validator) aggregate(r Rule) {
+	least, most := 1, MaxThreshold
+	if r.Aggregate == PairedDistinct {
+		oneOf(v, "reading", r.Reading, readings)
+		v.bothKinds(r, Visit, Like)
+	} else if r.Reading != "" {
+		v.fail("reading", "belongs to the aggregate paired_distinct only; leave it out")
+	}
+	if v.owns("ratio", r.Ratio != nil, r.Aggregate == InRatio, "{of: like, per: visit, volume: 100}") {
+		oneOf(v, "ratio.of", r.Ratio.Of, kinds)
+		if oneOf(v, "ratio.per", r.Ratio.Per, kinds) && r.Ratio.Per == r.Ratio.Of {
+			v.fail("ratio.per", "must be another kind than of")
+		}
+		v.number("ratio.volume", r.Ratio.Volume, 2, MaxThreshold)
+		v.bothKinds(r, r.Ratio.Of, r.Ratio.Per)
+	}
+	if v.owns("sequence", r.Sequence != nil, r.Aggregate == InSequence, "{first: visit, then: like, within: 2s}") {
+		oneOf(v, "sequence.first", r.Sequence.First, kinds)
+		if oneOf(v, "sequence.then", r.Sequence.Then, kinds) && r.Sequence.Then == r.Sequence.First {
+			v.fail("sequence.then", "must be another kind than first")
+		}
+		v.length("sequence.within", r.Sequence.Within, minWithin, maxWithin)
+		v.bothKinds(r, r.Sequence.First, r.Sequence.Then)
+	}
+	if v.owns("regularity", r.Regularity != nil, r.Aggregate == InRegularity, "{variation: 5}") {
+		v.number("regularity.variation", r.Regularity.Variation, 0, maxVariation)
+		if length, _ := r.Window.Length(); length > maxEvenWindow {
+			v.fail("window", "is at most %s long for the aggregate regularity, not %s", maxEvenWindow, length)
+		}
+		least, most = minGaps, maxGaps
+	}
+	v.number("threshold", r.Threshold, least, most)
+}
+
+// owns says whether the parameters of an aggregate are there, as they must be if it
+// is the rule's and must not else.
+func (v *validator) owns(field string, there, wanted bool, example string) bool {
+	switch {
+	case there && !wanted:
+		v.fail(field, "belongs to the aggregate %s only; leave it out", field)
+	case wanted && !there:
+		v.fail(field, "is missing; give %s", example)
+	}
+	return there && wanted
 }
 
 func (v *validator) window(w Window) {
+	set := 0
+	for _, one := range []struct {
+		field  string
+		length Duration
+	}{
+		{"window.sliding", w.Sliding},
+		{"window.since_account_creation", w.SinceAccountCreation},
+		{"window.since_first_event", w.SinceFirstEvent},
+	} {
+		if one.length != 0 {
+			set++
+			v.length(one.field, one.length, minWindow, maxWindow)
+		}
+	}
 	switch {
-	case w.Sliding != 0 && w.SinceAccountCreation != 0:
-		v.fail("window", "has both sliding and since_account_creation; keep one")
-	case w.Sliding != 0:
-		v.length("window.sliding", w.Sliding)
-	case w.SinceAccountCreation != 0:
-		v.length("window.since_account_creation", w.SinceAccountCreation)
-	default:
-		v.fail("window", "is missing; give {sliding: 10m} or {since_account_creation: 10m}")
+	case set > 1:
+		v.fail("window", "has more than one of sliding, since_account_creation and since_first_event; keep one")
+	case set == 0:
+		v.fail("window", "is missing; give {sliding: 10m}, {since_account_creation: 10m} or {since_first_event: 10m}")
 	}
 }
 
-func (v *validator) length(field string, d Duration) {
-	if d < minWindow || d > maxWindow {
-		v.fail(field, "must be from %s to %s, not %s", minWindow, maxWindow, d)
+func (v *validator) length(field string, d, least, most Duration) {
+	if d < least || d > most {
+		v.fail(field, "must be from %s to %s, not %s", least, most, d)
 	}
 }
 
@@ -227,7 +313,7 @@ func (v *validator) cases(r Rule) {
 			v.fail(field+".name", "another case has this name")
 		}
 		names[c.Name] = true
-		v.offset(field+".account_age", c.AccountAge)
+		v.offset(field+".account_age", c.AccountAge, maxWindow)
 		if len(c.History) == 0 || len(c.History) > maxSteps {
 			v.fail(field+".history", "has %d steps, want 1 to %d", len(c.History), maxSteps)
 		}
@@ -236,7 +322,7 @@ func (v *validator) cases(r Rule) {
 		}
 		for j, at := range c.Expect.FiresAt {
 			place := fmt.Sprintf("%s.expect.fires_at[%d]", field, j)
-			v.offset(place, at)
+			v.offset(place, at, maxWindow)
 			if j > 0 && at < c.Expect.FiresAt[j-1] {
 				v.fail(place, "is before the one above it")
 			}
@@ -249,8 +335,8 @@ func (v *validator) cases(r Rule) {
 
 // step checks a step and returns how many events it makes.
 func (v *validator) step(field string, s Step) int {
-	v.offset(field+".at", s.At)
-	v.offset(field+".every", s.Every)
+	v.offset(field+".at", s.At, maxWindow)
+	v.offset(field+".every", s.Every, maxWindow)
 	oneOf(v, field+".type", s.Type, kinds)
 	v.number(field+".targets", s.Targets, 1, maxCaseEvents)
 	v.number(field+".first", s.First, 1, maxCaseEvents)
@@ -258,8 +344,8 @@ func (v *validator) step(field string, s Step) int {
 	return min(max(s.Times, 0), maxCaseEvents)
 }
 
-func (v *validator) offset(field string, d Duration) {
-	if d < 0 || d > maxWindow {
-		v.fail(field, "must be from 0s to %s, not %s", maxWindow, d)
+func (v *validator) offset(field string, d, most Duration) {
+	if d < 0 || d > most {
+		v.fail(field, "must be from 0s to %s, not %s", most, d)
 	}
 }

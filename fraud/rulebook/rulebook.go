@@ -16,9 +16,17 @@ var files embed.FS
 
 // names are the rules' IDs, sorted.
 var names = []string{
+	"first-day-reach",
+	"instant-likes",
 	"like-churn",
 	"like-storm",
+	"likes-nearly-everyone",
+	"likes-taken-back",
 	"meet5-first-minutes",
+	"newcomer-likes",
+	"night-shift",
+	"robot-cadence",
+	"same-people-again",
 	"visit-scraping",
 }
 

@@ -62,7 +62,8 @@ func Run(r rule.Rule) ([]Result, error) {
 	return results, nil
 }
 
-// begin is when every history begins. No rule can tell.
+// begin is when every history begins: at midnight in UTC, for rules that go by the
+// hour.
 var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func run(g *engine.Engine, c rule.Case) (fired []rule.Duration) {

@@ -1,0 +1,155 @@
+package engine_test
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"github.com/meet5/backend/fraud/engine"
+	"github.com/meet5/backend/fraud/rule"
+)
+
+func snapshot(t fataler, g *engine.Engine) []byte {
+	t.Helper()
+	var b bytes.Buffer
+	if err := g.Snapshot(&b); err != nil {
+		t.Fatal(err)
+	}
+	return b.Bytes()
+}
+
+func TestAnEngineGoesOnFromASnapshotAsIfNothingHadHappened(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		rules, evs := drawRules(t), drawEvents(t)
+		whole := newEngine(t, rules...)
+		at := rapid.IntRange(0, len(evs)).Draw(t, "snapshot after")
+		var g *engine.Engine
+		for i := range evs {
+			if i == at {
+				b := snapshot(t, whole)
+				// Other users have come before in this process.
+				users := engine.NewUsers()
+				other, err := engine.NewWithUsers(users, rules)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for j := len(evs) - 1; j >= 0; j -= 3 {
+					other.Process(&evs[j], nil)
+				}
+				if g, err = engine.NewWithUsers(users, rules); err != nil {
+					t.Fatal(err)
+				}
+				if err := g.Restore(iotest.OneByteReader(bytes.NewReader(b))); err != nil {
+					t.Fatal(err)
+				}
+				if g.Stats() != whole.Stats() || g.Last() != whole.Last() {
+					t.Fatalf("%+v at %d, want %+v at %d", g.Stats(), g.Last(), whole.Stats(), whole.Last())
+				}
+				if diff := cmp.Diff(len(b), len(snapshot(t, g))); diff != "" {
+					t.Fatalf("its own snapshot has another size:\n%s", diff)
+				}
+			}
+			want := tell(whole.Process(&evs[i], nil))
+			if g == nil {
+				continue
+			}
+			if diff := cmp.Diff(want, tell(g.Process(&evs[i], nil))); diff != "" {
+				t.Fatalf("event %d (-want +got):\n%s", i+1, diff)
+			}
+		}
+	})
+}
+
+// taken is a snapshot that holds something of every kind.
+func taken(t testing.TB, rules []rule.Rule) []byte {
+	g := newEngine(t, rules...)
+	evs := traffic(3000, 20)
+	for i := range evs {
+		evs[i].Sequence = uint64(i + 1) //nolint:gosec // an index
+		g.Process(&evs[i], nil)
+	}
+	return snapshot(t, g)
+}
+
+func TestADamagedSnapshotIsRefused(t *testing.T) {
+	rules := shipped(t)
+	b := taken(t, rules)
+	restore := func(b []byte, rules ...rule.Rule) error {
+		return newEngine(t, rules...).Restore(bytes.NewReader(b))
+	}
+	if err := restore(b, rules...); err != nil {
+		t.Fatal(err)
+	}
+	if err := restore(b, rules[1:]...); !errors.Is(err, engine.ErrSnapshot) {
+		t.Errorf("of other rules: %v", err)
+	}
+	other := rules[0]
+	other.Score++
+	if err := restore(b, append([]rule.Rule{other}, rules[1:]...)...); !errors.Is(err, engine.ErrSnapshot) {
+		t.Errorf("of another version: %v", err)
+	}
+	for n := 0; n < len(b); n += 1 + len(b)/100 {
+		if err := restore(b[:n], rules...); !errors.Is(err, engine.ErrSnapshot) {
+			t.Fatalf("cut off at %d: %v", n, err)
+		}
+		harmed := bytes.Clone(b)
+		harmed[n] ^= 0x24
+		if err := restore(harmed, rules...); !errors.Is(err, engine.ErrSnapshot) {
+			t.Fatalf("harmed at %d: %v", n, err)
+		}
+	}
+	broken := errors.New("the disk is gone")
+	if err := newEngine(t, rules...).Restore(io.MultiReader(bytes.NewReader(b[:100]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, engine.ErrSnapshot) {
+		t.Errorf("a reader that fails: %v", err)
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	rules := shipped(f)
+	f.Add(taken(f, rules))
+	f.Add(snapshot(f, newEngine(f, rules...)))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if err := newEngine(t, rules...).Restore(bytes.NewReader(b)); err != nil && !errors.Is(err, engine.ErrSnapshot) {
+			t.Fatalf("neither restored nor refused: %v", err)
+		}
+	})
+}
+
+// BenchmarkSnapshot writes and reads back the state of 10,000 busy users with all
+// shipped rules, in bytes of the snapshot.
+func BenchmarkSnapshot(b *testing.B) {
+	rules := shipped(b)
+	g := newEngine(b, rules...)
+	evs := traffic(1_000_000, 10_000)
+	for i := range evs {
+		evs[i].Sequence = uint64(i + 1) //nolint:gosec // an index
+		g.Process(&evs[i], nil)
+	}
+	bytesOf := snapshot(b, g)
+	b.Run("write", func(b *testing.B) {
+		b.SetBytes(int64(len(bytesOf)))
+		for b.Loop() {
+			if err := g.Snapshot(io.Discard); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+	b.Run("read", func(b *testing.B) {
+		b.SetBytes(int64(len(bytesOf)))
+		users := engine.NewUsers()
+		for b.Loop() {
+			g, err := engine.NewWithUsers(users, rules)
+			if err == nil {
+				err = g.Restore(bytes.NewReader(bytesOf))
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
