@@ -32,9 +32,17 @@ const (
 	ActorHidden    = "activity.actor_hidden.v1"
 	ActorRestored  = "activity.actor_restored.v1"
 
-	BulkDecided     = "fraud.bulk_decided.v1"
-	BulkUndone      = "fraud.bulk_undone.v1"
-	DecisionUndone  = "fraud.decision_undone.v1"
+	BacktestRequested  = "fraud.backtest_requested.v1"
+	BacktestStarted    = "fraud.backtest_started.v1"
+	BacktestProgressed = "fraud.backtest_progressed.v1"
+	BacktestReturned   = "fraud.backtest_returned.v1"
+	BacktestFinished   = "fraud.backtest_finished.v1"
+	BacktestCancelled  = "fraud.backtest_cancelled.v1"
+	BacktestRemoved    = "fraud.backtest_removed.v1"
+	BulkDecided        = "fraud.bulk_decided.v1"
+	BulkUndone         = "fraud.bulk_undone.v1"
+	DecisionUndone     = "fraud.decision_undone.v1"
+
 	FlagRaised      = "fraud.flag_raised.v1"
 	FlagConfirmed   = "fraud.flag_confirmed.v1"
 	FlagDismissed   = "fraud.flag_dismissed.v1"
@@ -70,6 +78,13 @@ var catalogue = []Kind{
 	{ProfileLiked, ActivityLog, "the actor", func() any { return new(Activity) }},
 	{ProfileVisited, ActivityLog, "the actor", func() any { return new(Activity) }},
 
+	{BacktestCancelled, FraudLog, "the backtest", func() any { return new(BacktestWithdrawal) }},
+	{BacktestFinished, FraudLog, "the backtest", func() any { return new(BacktestEnd) }},
+	{BacktestProgressed, FraudLog, "the backtest", func() any { return new(BacktestStep) }},
+	{BacktestRemoved, FraudLog, "the backtest", func() any { return new(BacktestWithdrawal) }},
+	{BacktestRequested, FraudLog, "the backtest", func() any { return new(BacktestRequest) }},
+	{BacktestReturned, FraudLog, "the backtest", func() any { return new(BacktestStep) }},
+	{BacktestStarted, FraudLog, "the backtest", func() any { return new(BacktestStep) }},
 	{BulkDecided, FraudLog, "the bulk operation", func() any { return new(BulkDecision) }},
 	{BulkUndone, FraudLog, "the bulk operation", func() any { return new(BulkUndo) }},
 	{DecisionUndone, FraudLog, "the flag", func() any { return new(UndoneDecision) }},

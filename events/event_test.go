@@ -30,6 +30,7 @@ var at = time.Date(2026, 11, 21, 10, 20, 30, 123456000, time.UTC)
 func samples() map[string]any {
 	assignee := id(7)
 	decision := events.Decision{User: id(2), Rule: "meet5-first-minutes", By: id(3), Note: "a script"}
+	step := events.BacktestStep{Instance: id(4), Events: 10, Total: 20}
 	activity := events.Activity{Target: id(2), JoinedAt: at}
 	trusted := activity
 	trusted.Trusted = true
@@ -53,14 +54,24 @@ func samples() map[string]any {
 		events.LikeWithdrawn:  activity,
 		events.ProfileLiked:   trusted,
 		events.ProfileVisited: activity,
-		events.FlagAppealed:   events.Appeal{User: id(2), Text: "that was me"},
-		events.FlagAssigned:   events.Assignment{Assignee: &assignee, By: id(3)},
-		events.FlagConfirmed:  decision,
-		events.FlagDismissed:  decision,
-		events.FlagEscalated:  decision,
-		events.FlagNoted:      events.Note{By: id(3), Text: "see also"},
-		events.FlagOverturned: decision,
-		events.FlagUpheld:     decision,
+		events.BacktestRequested: events.BacktestRequest{
+			By: id(3), Rules: []json.RawMessage{json.RawMessage(`{"id":"like-storm"}`)}, Since: &at, Until: &at,
+			Against: "decisions", Sample: 20, Curve: true, Thresholds: []int{5, 10},
+		},
+		events.BacktestStarted:    step,
+		events.BacktestProgressed: step,
+		events.BacktestReturned:   step,
+		events.BacktestFinished:   events.BacktestEnd{Instance: id(4), Events: 7, Total: 9, Error: "it was taken up three times", Report: json.RawMessage(`{"events":7}`)},
+		events.BacktestCancelled:  events.BacktestWithdrawal{By: id(3)},
+		events.BacktestRemoved:    events.BacktestWithdrawal{By: id(3)},
+		events.FlagAppealed:       events.Appeal{User: id(2), Text: "that was me"},
+		events.FlagAssigned:       events.Assignment{Assignee: &assignee, By: id(3)},
+		events.FlagConfirmed:      decision,
+		events.FlagDismissed:      decision,
+		events.FlagEscalated:      decision,
+		events.FlagNoted:          events.Note{By: id(3), Text: "see also"},
+		events.FlagOverturned:     decision,
+		events.FlagUpheld:         decision,
 		events.FlagRaised: events.Flag{
 			User: id(2), Rule: "meet5-first-minutes", RuleVersion: "0123456789abcdef", Score: 90, Observed: 100, Threshold: 100,
 			Evidence: []events.Evidence{{EventID: id(8), Type: events.ProfileVisited, Target: id(9), OccurredAt: at, Position: events.Position{Partition: 3, Sequence: 14}}},

@@ -13,6 +13,7 @@ import (
 	"github.com/meet5/backend/events/bus"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/labels"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/rulebook"
 	"github.com/meet5/backend/service/token"
@@ -58,6 +59,8 @@ type Deps struct {
 	// Ledger keeps up to where in the activity log flags have been raised, for all
 	// instances.
 	Ledger subscription.Ledger
+	// Labels are what is known of users from elsewhere, for backtests; may be nil.
+	Labels labels.Store
 	// Follow makes the bus's subscribers; with none, logs are polled.
 	Follow bus.Follow
 	// Verifier decides which tokens to believe.

@@ -40,7 +40,9 @@ import (
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/fraud/queue"
 	"github.com/meet5/backend/fraud/register"
+	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
 	"github.com/meet5/backend/service/operate"
@@ -59,9 +61,12 @@ type Service struct {
 	rules   *register.Register
 	raiser  *raiser
 	metrics *figures
-	taking  chan struct{} // holds a token while a moderator is given the next flag
-	trying  chan struct{} // holds a token while rules are tried
-	changed chan struct{} // holds a token while a change of the rules is to be carried out
+	// backtests are those that were asked for, and worker does them.
+	backtests *queue.Register
+	worker    *queue.Worker
+	taking    chan struct{} // holds a token while a moderator is given the next flag
+	trying    chan struct{} // holds a token while rules are tried
+	changed   chan struct{} // holds a token while a change of the rules is to be carried out
 
 	own      *subscription.Subscription // of the fraud log
 	activity *subscription.Subscription
@@ -77,6 +82,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		cfg: cfg, deps: deps,
 		board: flag.NewBoard(), rules: register.New(), metrics: newFigures(deps.Metrics),
 		taking: make(chan struct{}, 1), trying: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	s.backtests = queue.NewRegister(deps.Clock)
+	s.worker = &queue.Worker{
+		Register: s.backtests, Log: deps.Log, CatchUp: s.catchUp, Try: s.tryBacktest,
+		Clock: deps.Clock, NewID: deps.NewID, Instance: deps.NewID(), Logger: deps.Logger,
 	}
 	s.raiser = &raiser{
 		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Ledger, ledger: subscription.NewMemory(),
@@ -125,7 +135,7 @@ func (s *Service) subscribe(group string, r log.Reader, handle subscription.Hand
 // nothing: flags and rules know the version that they have come to.
 func (s *Service) fold(_ context.Context, b subscription.Batch) error {
 	for _, e := range b.Events {
-		if err := s.board.Apply(e); err != nil {
+		if err := errors.Join(s.board.Apply(e), s.backtests.Apply(e)); err != nil {
 			return subscription.Poison(e, err)
 		}
 		if s.rules.Apply(e) {
@@ -163,6 +173,11 @@ func (s *Service) routes() http.Handler {
 	e.POST("/v1/moderation/rules/:id/mode", s.setMode, moderator)
 	e.GET("/v1/moderation/rules/:id/versions", s.listRuleVersions, moderator)
 	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
+	tester := token.Require(s.deps.Verifier, token.RoleModerator, token.RoleAnalyst)
+	e.POST("/v1/backtests", s.requestBacktest, tester, web.BodyLimit(rule.MaxBytes))
+	e.GET("/v1/backtests", s.listBacktests, tester)
+	e.GET("/v1/backtests/:id", s.showBacktest, tester)
+	e.DELETE("/v1/backtests/:id", s.cancelBacktest, tester)
 	e.GET("/internal/users/:id/flags", s.listFlagsOfUser, moderator)
 	operate.Source(s.Subscriptions).Mount(e, "fraud", s.deps.Verifier)
 
@@ -181,7 +196,7 @@ func (s *Service) Handler() http.Handler { return s.handler }
 // Run follows the logs until ctx ends and what is in progress has been worked
 // through. Nothing else ends it.
 func (s *Service) Run(ctx context.Context) error {
-	return run.Group(ctx, s.own.Run, func(ctx context.Context) error {
+	return run.Group(ctx, s.own.Run, s.worker.Run, func(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}

@@ -10,6 +10,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/fraud"
+	"github.com/meet5/backend/fraud/side/mongoside"
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
@@ -43,7 +44,7 @@ func assemble(ctx context.Context, f flags, onListen func(net.Addr)) error {
 	n.Await("the fraud service's ledger", ledger.Check)
 	s, err := fraud.New(fraud.Config{MarkQuota: cmp.Or(int(f.MarkQuota), -1)}, fraud.Deps{
 		Log: n.Log(events.FraudLog, events.FraudPartitions), Activity: n.Reader(events.ActivityLog, events.ActivityPartitions),
-		Ledger: ledger, Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
+		Ledger: ledger, Labels: mongoside.Open(n.Database("fraud")), Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return err
