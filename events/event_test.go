@@ -35,6 +35,20 @@ func samples() map[string]any {
 	trusted := activity
 	trusted.Trusted = true
 	return map[string]any{
+		events.BulkDecided: events.BulkDecision{
+			By: id(3), Decision: "dismiss", Note: "all the same", Filter: json.RawMessage(`{"rule":"meet5-first-minutes"}`),
+			Flags:   []events.BulkFlag{{Flag: id(6), Version: 3, Before: events.Standpoint{State: "open", Escalated: true, DecidedAt: &at}}},
+			Refused: []events.BulkRefusal{{Flag: id(7), Status: 409, Detail: "the flag is dismissed"}},
+		},
+		events.BulkUndone: events.BulkUndo{
+			By: id(3), Note: "wrong rule", Flags: []uuid.UUID{id(6)},
+			Refused: []events.BulkRefusal{{Flag: id(7), Status: 409, Detail: "the flag is appealed"}},
+		},
+		events.DecisionUndone: events.UndoneDecision{
+			User: id(2), Rule: "meet5-first-minutes", By: id(3), Note: "wrong rule", Bulk: id(12), Undoes: "dismiss",
+			Standpoint: events.Standpoint{State: "open", Escalated: true, DecidedAt: &at},
+		},
+		events.FlagExpired:    events.Expiry{User: id(2), Rule: "meet5-first-minutes"},
 		events.ActorHidden:    events.Visibility{Cause: id(4)},
 		events.ActorRestored:  events.Visibility{Cause: id(5)},
 		events.LikeWithdrawn:  activity,
@@ -66,6 +80,7 @@ func samples() map[string]any {
 			Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", Spec: json.RawMessage(`{"threshold":100}`), By: "rulebook", Why: "it is in the rule book",
 		},
 		events.RuleModeChanged:      events.RuleMode{Rule: "meet5-first-minutes", From: "shadow", To: "live", By: "rulebook", Why: "precise enough"},
+		events.RuleTookEffect:       events.RuleEffect{Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", After: []uint64{12, 0, 345}},
 		events.UserCleared:          events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},
 		events.UserErased:           events.Erasure{By: "self"},
 		events.UserMarkedFraudulent: events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},

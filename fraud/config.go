@@ -40,6 +40,13 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// Rules are the rules to define; those of the rule book if nil.
 	Rules []rule.Rule
+	// MarkQuota is how many users rules may mark on a day (UTC, by the time of what
+	// they hit on), all rules together; beyond it they only flag. DefaultMarkQuota if
+	// zero; none at all if negative.
+	MarkQuota int
+	// ExpireEvery is how often flags are looked for whose time is over; a minute if
+	// zero.
+	ExpireEvery time.Duration
 }
 
 // Deps are what the service works with. Log, Activity, Ledger and Verifier are
@@ -92,6 +99,15 @@ func (d *Deps) complete() error {
 }
 
 func (c *Config) complete() error {
+	if c.MarkQuota == 0 {
+		c.MarkQuota = DefaultMarkQuota
+	}
+	switch {
+	case c.ExpireEvery == 0:
+		c.ExpireEvery = defaultExpireEvery
+	case c.ExpireEvery < 0:
+		return fmt.Errorf("ExpireEvery is %s, must be positive", c.ExpireEvery)
+	}
 	if c.Rules == nil {
 		var err error
 		c.Rules, err = rulebook.Rules()

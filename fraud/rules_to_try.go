@@ -1,7 +1,6 @@
 package fraud
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -10,29 +9,22 @@ import (
 
 // ruleByID is a rule as the log has it.
 func (s *Service) ruleByID(id string) (rule.Rule, error) {
-	known, ok := s.rules.get(id)
+	known, ok := s.rules.Get(id)
 	if !ok {
 		return rule.Rule{}, errors.New("there is no rule with this id")
 	}
-	var r rule.Rule
-	if err := json.Unmarshal(known.spec, &r); err != nil {
-		return rule.Rule{}, fmt.Errorf("the rule cannot be read: %w", err)
+	if known.Fault != nil {
+		return rule.Rule{}, fmt.Errorf("the rule cannot be read: %w", known.Fault)
 	}
-	r.Mode = known.mode
-	if err := r.Validate(); err != nil {
-		return rule.Rule{}, fmt.Errorf("the rule is not valid in this build: %w", err)
-	}
-	return r, nil
+	return known.Spec, nil
 }
 
 // rulesThatRun are those that are live or in shadow, by ID.
 func (s *Service) rulesThatRun() (rules []rule.Rule) {
-	for _, k := range s.rules.list() {
-		if k.mode != rule.Live && k.mode != rule.Shadow {
-			continue
-		}
-		if r, err := s.ruleByID(k.id); err == nil {
-			rules = append(rules, r)
+	known, _ := s.rules.All()
+	for _, k := range known {
+		if k.Runs() {
+			rules = append(rules, k.Spec)
 		}
 	}
 	return rules

@@ -66,6 +66,7 @@ func TestARouteThatNeedsARoleRefusesOthers(t *testing.T) {
 		"GET /v1/moderation/flags":                  "moderator",
 		"GET /v1/moderation/users/" + someID:        "moderator",
 		"POST /v1/moderation/flags/next":            "moderator",
+		"POST /v1/moderation/bulk":                  "moderator",
 		"GET /v1/logs":                              "analyst",
 		"GET /v1/logs/user/events":                  "analyst",
 		"POST /v1/admin/users/" + someID + "/roles": "admin",

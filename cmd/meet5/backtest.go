@@ -12,7 +12,6 @@ import (
 
 	"github.com/meet5/backend/fraud/backtest"
 	"github.com/meet5/backend/fraud/rule"
-	"github.com/meet5/backend/fraud/trial"
 	"github.com/meet5/backend/service/run"
 )
 
@@ -116,39 +115,4 @@ func readRules(path string) ([]rule.Rule, error) {
 		return nil, &run.UsageError{Err: fmt.Errorf("%s: %w", path, err)}
 	}
 	return list, nil
-}
-
-type rules struct {
-	Test rulesTest `cmd:"" help:"Run the cases that the rules carry."`
-}
-
-type rulesTest struct {
-	File string `arg:"" help:"The rules, as YAML." type:"existingfile"`
-}
-
-// Run is called by kong.
-func (c *rulesTest) Run(con *console) error {
-	list, err := readRules(c.File)
-	if err != nil {
-		return err
-	}
-	cases, failed := 0, 0
-	for _, r := range list {
-		results, err := trial.Run(r)
-		if err != nil {
-			return fmt.Errorf("%s: rule %s: %w", c.File, r.ID, err)
-		}
-		for _, result := range results {
-			cases++
-			if !result.Passed() {
-				failed++
-			}
-			fmt.Fprintf(con.out, "%s: %v\n", r.ID, result)
-		}
-	}
-	if failed > 0 {
-		return fmt.Errorf("%d of %d cases failed", failed, cases)
-	}
-	con.say("%d rules, %d cases: all passed", len(list), cases)
-	return nil
 }

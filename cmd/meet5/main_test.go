@@ -110,6 +110,7 @@ func TestWrongUsageIsSaidOnStandardErrorWithExitCode2(t *testing.T) {
 		{"up --mongo mongodb://127.0.0.1:1", []string{"--mongo needs --amqp"}},
 		{"up --amqp amqp://127.0.0.1:1", []string{"--amqp needs --mongo"}},
 		{"up --rate-limits perhaps", []string{"--rate-limits", "on", "off"}},
+		{"up --mark-quota=-1", []string{"--mark-quota"}},
 		{"simulate --members 3 --data " + nowhere, []string{"members"}},
 		{"simulate --until tomorrow --data " + nowhere, []string{"--until"}},
 		{"replay", []string{"<log>"}},
