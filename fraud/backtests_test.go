@@ -298,6 +298,7 @@ func TestWhatMayBeAskedFor(t *testing.T) {
 		{"an unknown id", "", `{"rules": ["no-such-rule"]}`, 422, "rules[0]", "no rule with this id"},
 		{"one id twice", "", `{"rules": ["three-likes", ` + asJSON(t, likesRule("three-likes", 5, 1)) + `]}`, 422, "rules[1]", "second rule"},
 		{"both", "", `{"rule": "three-likes", "rules": []}`, 422, "rule", "keep one"},
+		{"none", "", `{"rules": []}`, 422, "rules", "leave it out"},
 		{"a period that ends before it begins", "", `{"since": "2026-03-02T12:00:00Z", "until": "2026-03-01T12:00:00Z"}`, 422, "until", "later than since"},
 		{"labels", "", `{"labels": "guesses"}`, 422, "labels", "decisions, imported, both, none"},
 		{"a large sample", "", `{"sample": 101}`, 422, "sample", "from 0 to 100"},

@@ -197,6 +197,9 @@ func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody)
 		}
 		given, field = []json.RawMessage{body.Rule}, func(int) string { return "rule" }
 	}
+	if given != nil && len(given) == 0 {
+		found.faults = append(found.faults, problem.Field("rules", "lists no rule; leave it out to try all that run"))
+	}
 	if len(given) > backtest.MaxRules {
 		found.faults = append(found.faults, problem.Field("rules", fmt.Sprintf("are %d rules, at most %d are allowed", len(given), backtest.MaxRules)))
 		return nil, found
@@ -206,7 +209,7 @@ func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody)
 	from := 0
 	for i, raw := range given {
 		at := max(0, bytes.Index(text[from:], raw)) + from
-		from = at
+		from = at + len(raw)
 		var id string
 		if json.Unmarshal(raw, &id) != nil {
 			parsed, bad := parseRules(raw, 1, field(i), placeOf(text[:at]))

@@ -80,7 +80,8 @@ func (b *backtest) running(t tried, i int, hits uint64, users map[uuid.UUID]stru
 	return v
 }
 
-// found is how often a rule of the run hit, and whom.
+// found is how often a rule of the run hit, and whom. It may be asked once: what the
+// partitions knew is let go of, lest every user be kept twice.
 func (t tried) found(i int) (hits uint64, users map[uuid.UUID]struct{}) {
 	users = make(map[uuid.UUID]struct{})
 	for _, p := range t.partitions {
@@ -88,6 +89,7 @@ func (t tried) found(i int) (hits uint64, users map[uuid.UUID]struct{}) {
 		for u := range p.rules[i].users {
 			users[u] = struct{}{}
 		}
+		p.rules[i].users = nil
 	}
 	return hits, users
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -69,21 +70,27 @@ func averagePrecision(scores map[uuid.UUID]int, bad map[uuid.UUID]bool) float64 
 	return sum / float64(len(bad))
 }
 
-// hitBy are the users that each rule hits, tried alone.
-func hitBy(t testing.TB, l log.Reader, r rule.Rule, since, until time.Time) map[uuid.UUID]bool {
+// hitBy are the users that each of the rules hits, tried without a curve.
+func hitBy(t testing.TB, l log.Reader, since, until time.Time, rules ...rule.Rule) []map[uuid.UUID]bool {
 	t.Helper()
-	report, err := backtest.Run(t.Context(), l, []rule.Rule{r}, backtest.Options{Since: since, Until: until, Sample: backtest.MaxSample})
+	for i := range rules {
+		rules[i].ID = "hit-by-" + strconv.Itoa(i)
+	}
+	report, err := backtest.Run(t.Context(), l, rules, backtest.Options{Since: since, Until: until, Sample: 100}) // all users
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := make(map[uuid.UUID]bool)
-	for _, s := range report.Rules[0].Sample {
-		users[s.User] = true
+	all := make([]map[uuid.UUID]bool, len(rules))
+	for i, r := range report.Rules {
+		all[i] = make(map[uuid.UUID]bool)
+		for _, s := range r.Sample {
+			all[i][s.User] = true
+		}
+		if len(all[i]) != r.Users {
+			t.Fatalf("%d users of %d are listed", len(all[i]), r.Users)
+		}
 	}
-	if len(users) != report.Rules[0].Users {
-		t.Fatalf("%d users of %d are listed", len(users), report.Rules[0].Users)
-	}
-	return users
+	return all
 }
 
 func near(got *float64, want float64) bool { return got != nil && math.Abs(*got-want) < 1e-9 }
@@ -136,9 +143,12 @@ func checkCurves(t *testing.T, l log.Reader, evs []events.Event, since, until ti
 			t.Fatalf("%s: %+v", r.ID, c)
 		}
 		rungs, hits := maps.Clone(none), 0
+		variants := slices.Repeat([]rule.Rule{r}, len(thresholds))
 		for n, threshold := range thresholds {
-			r.Threshold = threshold
-			for u := range hitBy(t, l, r, since, until) {
+			variants[n].Threshold = threshold
+		}
+		for n, users := range hitBy(t, l, since, until, variants...) {
+			for u := range users {
 				rungs[u] = n + 1
 				hits++
 			}
@@ -162,7 +172,7 @@ func checkCurves(t *testing.T, l log.Reader, evs []events.Event, since, until ti
 			t.Errorf("%s hits nobody: the test is too easy", r.ID)
 		}
 		checkQuality(t, r.ID, c.Quality, rungs, bad)
-		for u := range hitBy(t, l, tried[i], since, until) {
+		for u := range hitBy(t, l, since, until, r)[0] {
 			highest[u] = max(highest[u], scored[i].Score)
 			sum[u] += scored[i].Score
 		}

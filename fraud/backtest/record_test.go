@@ -149,7 +149,8 @@ func TestTheVersionThatRunsIsTheOneThatIsLiveOrInShadow(t *testing.T) {
 	fill(t, activity, history(5000))
 	report := run(t, activity, backtest.Options{Record: r})
 	for i, id := range []string{"burst", "many"} {
-		ours, theirs := hitBy(t, activity, rules[i], time.Time{}, time.Time{}), hitBy(t, activity, r.Running[id], time.Time{}, time.Time{})
+		users := hitBy(t, activity, time.Time{}, time.Time{}, rules[i], r.Running[id])
+		ours, theirs := users[0], users[1]
 		newly, gone, still := 0, 0, 0
 		for u := range ours {
 			if theirs[u] {
