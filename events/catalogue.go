@@ -32,10 +32,22 @@ const (
 	ActorHidden    = "activity.actor_hidden.v1"
 	ActorRestored  = "activity.actor_restored.v1"
 
+	BacktestRequested  = "fraud.backtest_requested.v1"
+	BacktestStarted    = "fraud.backtest_started.v1"
+	BacktestProgressed = "fraud.backtest_progressed.v1"
+	BacktestReturned   = "fraud.backtest_returned.v1"
+	BacktestFinished   = "fraud.backtest_finished.v1"
+	BacktestCancelled  = "fraud.backtest_cancelled.v1"
+	BacktestRemoved    = "fraud.backtest_removed.v1"
+	BulkDecided        = "fraud.bulk_decided.v1"
+	BulkUndone         = "fraud.bulk_undone.v1"
+	DecisionUndone     = "fraud.decision_undone.v1"
+
 	FlagRaised      = "fraud.flag_raised.v1"
 	FlagConfirmed   = "fraud.flag_confirmed.v1"
 	FlagDismissed   = "fraud.flag_dismissed.v1"
 	FlagEscalated   = "fraud.flag_escalated.v1"
+	FlagExpired     = "fraud.flag_expired.v1"
 	FlagAppealed    = "fraud.flag_appealed.v1"
 	FlagUpheld      = "fraud.flag_upheld.v1"
 	FlagOverturned  = "fraud.flag_overturned.v1"
@@ -43,6 +55,7 @@ const (
 	FlagNoted       = "fraud.flag_noted.v1"
 	RuleDefined     = "fraud.rule_defined.v2"
 	RuleModeChanged = "fraud.rule_mode_changed.v1"
+	RuleTookEffect  = "fraud.rule_took_effect.v1"
 )
 
 // Kind is an entry of the catalogue: what is known of an event type.
@@ -65,17 +78,29 @@ var catalogue = []Kind{
 	{ProfileLiked, ActivityLog, "the actor", func() any { return new(Activity) }},
 	{ProfileVisited, ActivityLog, "the actor", func() any { return new(Activity) }},
 
+	{BacktestCancelled, FraudLog, "the backtest", func() any { return new(BacktestWithdrawal) }},
+	{BacktestFinished, FraudLog, "the backtest", func() any { return new(BacktestEnd) }},
+	{BacktestProgressed, FraudLog, "the backtest", func() any { return new(BacktestStep) }},
+	{BacktestRemoved, FraudLog, "the backtest", func() any { return new(BacktestWithdrawal) }},
+	{BacktestRequested, FraudLog, "the backtest", func() any { return new(BacktestRequest) }},
+	{BacktestReturned, FraudLog, "the backtest", func() any { return new(BacktestStep) }},
+	{BacktestStarted, FraudLog, "the backtest", func() any { return new(BacktestStep) }},
+	{BulkDecided, FraudLog, "the bulk operation", func() any { return new(BulkDecision) }},
+	{BulkUndone, FraudLog, "the bulk operation", func() any { return new(BulkUndo) }},
+	{DecisionUndone, FraudLog, "the flag", func() any { return new(UndoneDecision) }},
 	{FlagAppealed, FraudLog, "the flag", func() any { return new(Appeal) }},
 	{FlagAssigned, FraudLog, "the flag", func() any { return new(Assignment) }},
 	{FlagConfirmed, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagDismissed, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagEscalated, FraudLog, "the flag", func() any { return new(Decision) }},
+	{FlagExpired, FraudLog, "the flag", func() any { return new(Expiry) }},
 	{FlagNoted, FraudLog, "the flag", func() any { return new(Note) }},
 	{FlagOverturned, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagRaised, FraudLog, "the flag", func() any { return new(Flag) }},
 	{FlagUpheld, FraudLog, "the flag", func() any { return new(Decision) }},
 	{RuleDefined, FraudLog, "the rule", func() any { return new(RuleDefinition) }},
 	{RuleModeChanged, FraudLog, "the rule", func() any { return new(RuleMode) }},
+	{RuleTookEffect, FraudLog, "the rule", func() any { return new(RuleEffect) }},
 
 	{UserCleared, UserLog, "the user", func() any { return new(Standing) }},
 	{UserErased, UserLog, "the user", func() any { return new(Erasure) }},

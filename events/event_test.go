@@ -30,23 +30,48 @@ var at = time.Date(2026, 11, 21, 10, 20, 30, 123456000, time.UTC)
 func samples() map[string]any {
 	assignee := id(7)
 	decision := events.Decision{User: id(2), Rule: "meet5-first-minutes", By: id(3), Note: "a script"}
+	step := events.BacktestStep{Instance: id(4), Events: 10, Total: 20}
 	activity := events.Activity{Target: id(2), JoinedAt: at}
 	trusted := activity
 	trusted.Trusted = true
 	return map[string]any{
+		events.BulkDecided: events.BulkDecision{
+			By: id(3), Decision: "dismiss", Note: "all the same", Filter: json.RawMessage(`{"rule":"meet5-first-minutes"}`),
+			Flags:   []events.BulkFlag{{Flag: id(6), Version: 3, Before: events.Standpoint{State: "open", Escalated: true, DecidedAt: &at}}},
+			Refused: []events.BulkRefusal{{Flag: id(7), Status: 409, Detail: "the flag is dismissed"}},
+		},
+		events.BulkUndone: events.BulkUndo{
+			By: id(3), Note: "wrong rule", Flags: []uuid.UUID{id(6)},
+			Refused: []events.BulkRefusal{{Flag: id(7), Status: 409, Detail: "the flag is appealed"}},
+		},
+		events.DecisionUndone: events.UndoneDecision{
+			User: id(2), Rule: "meet5-first-minutes", By: id(3), Note: "wrong rule", Bulk: id(12), Undoes: "dismiss",
+			Standpoint: events.Standpoint{State: "open", Escalated: true, DecidedAt: &at},
+		},
+		events.FlagExpired:    events.Expiry{User: id(2), Rule: "meet5-first-minutes"},
 		events.ActorHidden:    events.Visibility{Cause: id(4)},
 		events.ActorRestored:  events.Visibility{Cause: id(5)},
 		events.LikeWithdrawn:  activity,
 		events.ProfileLiked:   trusted,
 		events.ProfileVisited: activity,
-		events.FlagAppealed:   events.Appeal{User: id(2), Text: "that was me"},
-		events.FlagAssigned:   events.Assignment{Assignee: &assignee, By: id(3)},
-		events.FlagConfirmed:  decision,
-		events.FlagDismissed:  decision,
-		events.FlagEscalated:  decision,
-		events.FlagNoted:      events.Note{By: id(3), Text: "see also"},
-		events.FlagOverturned: decision,
-		events.FlagUpheld:     decision,
+		events.BacktestRequested: events.BacktestRequest{
+			By: id(3), Rules: []json.RawMessage{json.RawMessage(`{"id":"like-storm"}`)}, Since: &at, Until: &at,
+			Against: "decisions", Sample: 20, Curve: true, Thresholds: []int{5, 10},
+		},
+		events.BacktestStarted:    step,
+		events.BacktestProgressed: step,
+		events.BacktestReturned:   step,
+		events.BacktestFinished:   events.BacktestEnd{Instance: id(4), Events: 7, Total: 9, Error: "it was taken up three times", Report: json.RawMessage(`{"events":7}`)},
+		events.BacktestCancelled:  events.BacktestWithdrawal{By: id(3)},
+		events.BacktestRemoved:    events.BacktestWithdrawal{By: id(3)},
+		events.FlagAppealed:       events.Appeal{User: id(2), Text: "that was me"},
+		events.FlagAssigned:       events.Assignment{Assignee: &assignee, By: id(3)},
+		events.FlagConfirmed:      decision,
+		events.FlagDismissed:      decision,
+		events.FlagEscalated:      decision,
+		events.FlagNoted:          events.Note{By: id(3), Text: "see also"},
+		events.FlagOverturned:     decision,
+		events.FlagUpheld:         decision,
 		events.FlagRaised: events.Flag{
 			User: id(2), Rule: "meet5-first-minutes", RuleVersion: "0123456789abcdef", Score: 90, Observed: 100, Threshold: 100,
 			Evidence: []events.Evidence{{EventID: id(8), Type: events.ProfileVisited, Target: id(9), OccurredAt: at, Position: events.Position{Partition: 3, Sequence: 14}}},
@@ -55,6 +80,7 @@ func samples() map[string]any {
 			Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", Spec: json.RawMessage(`{"threshold":100}`), By: "rulebook", Why: "it is in the rule book",
 		},
 		events.RuleModeChanged:      events.RuleMode{Rule: "meet5-first-minutes", From: "shadow", To: "live", By: "rulebook", Why: "precise enough"},
+		events.RuleTookEffect:       events.RuleEffect{Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", After: []uint64{12, 0, 345}},
 		events.UserCleared:          events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},
 		events.UserErased:           events.Erasure{By: "self"},
 		events.UserMarkedFraudulent: events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},

@@ -15,8 +15,11 @@ type Flag struct {
 	RuleVersion string    `json:"rule_version"`
 	Score       int       `json:"score"`
 	// Observed is what the aggregate came to, Threshold what it had to reach.
-	Observed  float64    `json:"observed"`
-	Threshold float64    `json:"threshold"`
+	Observed  float64 `json:"observed"`
+	Threshold float64 `json:"threshold"`
+	// ExpiresAt is when it expires unless somebody has decided: its rule time and
+	// the rule's time to live; nil if the rule has none.
+	ExpiresAt *time.Time `json:"expires_at,omitempty"`
 	Evidence  []Evidence `json:"evidence"`
 }
 
@@ -36,6 +39,72 @@ type Decision struct {
 	Rule string    `json:"rule"`
 	By   uuid.UUID `json:"by"`
 	Note string    `json:"note,omitempty"`
+	// Bulk is the stream of the operation that it is a part of, if it is.
+	Bulk *uuid.UUID `json:"bulk,omitempty"`
+}
+
+// Expiry is the payload of fraud.flag_expired.v1, which occurred when the flag was
+// to expire.
+type Expiry struct {
+	User uuid.UUID `json:"user"`
+	Rule string    `json:"rule"`
+}
+
+// UndoneDecision is the payload of fraud.decision_undone.v1: a flag is back where
+// it stood before a decision that was part of a bulk operation.
+type UndoneDecision struct {
+	User uuid.UUID `json:"user"`
+	Rule string    `json:"rule"`
+	By   uuid.UUID `json:"by"`
+	Note string    `json:"note,omitempty"`
+	Bulk uuid.UUID `json:"bulk"`
+	// Undoes is the decision: confirm, dismiss, escalate, uphold or overturn.
+	Undoes string `json:"undoes"`
+	Standpoint
+}
+
+// Standpoint is where a flag stands: its state, whether it is escalated, and when
+// it was decided on, if it was.
+type Standpoint struct {
+	State     string     `json:"state"`
+	Escalated bool       `json:"escalated,omitempty"`
+	DecidedAt *time.Time `json:"decided_at,omitempty"`
+}
+
+// BulkDecision is the payload of fraud.bulk_decided.v1: one decision on many flags,
+// each of which has its own event in the same commit.
+type BulkDecision struct {
+	By       uuid.UUID `json:"by"`
+	Decision string    `json:"decision"`
+	Note     string    `json:"note,omitempty"`
+	// Filter is what the flags were found by; none if they were named.
+	Filter  json.RawMessage `json:"filter,omitempty"`
+	Flags   []BulkFlag      `json:"flags"`
+	Refused []BulkRefusal   `json:"refused"`
+}
+
+// BulkFlag is a flag that was decided on: the version that it came to, and where
+// it stood before.
+type BulkFlag struct {
+	Flag    uuid.UUID  `json:"flag"`
+	Version uint64     `json:"version"`
+	Before  Standpoint `json:"before"`
+}
+
+// BulkRefusal is a flag that was left as it was, and why: an HTTP status and words.
+type BulkRefusal struct {
+	Flag   uuid.UUID `json:"flag"`
+	Status int       `json:"status"`
+	Detail string    `json:"detail"`
+}
+
+// BulkUndo is the payload of fraud.bulk_undone.v1: the flags that are back where
+// they stood, each with its own event in the same commit, and those that are not.
+type BulkUndo struct {
+	By      uuid.UUID     `json:"by"`
+	Note    string        `json:"note,omitempty"`
+	Flags   []uuid.UUID   `json:"flags"`
+	Refused []BulkRefusal `json:"refused"`
 }
 
 // Appeal is the payload of fraud.flag_appealed.v1.
@@ -75,4 +144,17 @@ type RuleMode struct {
 	To   string `json:"to"`
 	By   string `json:"by"`
 	Why  string `json:"why,omitempty"`
+}
+
+// RuleEffect is the payload of fraud.rule_took_effect.v1. A change of what a live
+// rule raises, its mode or its version, is announced by its own event; where in the
+// activity log it takes effect is on record once this one follows. So a hit raises a
+// flag, or does not, whoever finds it and however late.
+type RuleEffect struct {
+	Rule    string `json:"rule"`
+	Version string `json:"version"`
+	Mode    string `json:"mode"`
+	// After is, by partition of the activity log, the last event that the change
+	// does not concern.
+	After []uint64 `json:"after"`
 }

@@ -34,14 +34,20 @@ type flagAnswer struct {
 	RaisedAt      stamp      `json:"raised_at"`
 	EvidenceCount int        `json:"evidence_count"`
 	Assignee      *uuid.UUID `json:"assignee"`
+	// ExpiresAt is when it expires if it is still open; left out if never.
+	ExpiresAt *stamp `json:"expires_at,omitempty"`
 }
 
 func answerFlag(f flag.Flag) flagAnswer {
-	return flagAnswer{
+	a := flagAnswer{
 		ID: f.ID, User: f.User, Rule: f.Rule, RuleVersion: f.RuleVersion, State: f.State, Escalated: f.Escalated,
 		Score: f.Score, Observed: f.Observed, Threshold: f.Threshold, RaisedAt: stamp(f.RaisedAt),
 		EvidenceCount: f.Evidence, Assignee: orNull(f.Assignee),
 	}
+	if !f.ExpiresAt.IsZero() {
+		a.ExpiresAt = (*stamp)(&f.ExpiresAt)
+	}
+	return a
 }
 
 func answerFlags(list []flag.Flag) []flagAnswer {
@@ -76,19 +82,25 @@ type evidenceAnswer struct {
 	Position events.Position `json:"position"`
 }
 
-// entryAnswer is a step of a flag's history. By is null where a rule acted.
+// entryAnswer is a step of a flag's history. By is null where a rule acted, or
+// time.
 type entryAnswer struct {
 	At       stamp      `json:"at"`
 	Type     string     `json:"type"`
 	By       *uuid.UUID `json:"by"`
 	Note     string     `json:"note,omitempty"`
 	Assignee *uuid.UUID `json:"assignee,omitempty"`
+	// Bulk is the operation that it was a part of, and Undoes, on an entry of type
+	// undone, the decision that it takes back.
+	Bulk   *uuid.UUID    `json:"bulk,omitempty"`
+	Undoes flag.Decision `json:"undoes,omitempty"`
 }
 
+// noteAnswer is a note. By is null where a rule left it.
 type noteAnswer struct {
-	At   stamp     `json:"at"`
-	By   uuid.UUID `json:"by"`
-	Text string    `json:"text"`
+	At   stamp      `json:"at"`
+	By   *uuid.UUID `json:"by"`
+	Text string     `json:"text"`
 }
 
 func answerRecord(r flag.Record) recordAnswer {
@@ -103,24 +115,16 @@ func answerRecord(r flag.Record) recordAnswer {
 	}
 	byRule := ruleStream(r.Rule)
 	for i, e := range r.History {
-		a.History[i] = entryAnswer{At: stamp(e.At), Type: e.Type, Note: e.Note, Assignee: orNull(e.Assignee)}
+		a.History[i] = entryAnswer{At: stamp(e.At), Type: e.Type, Note: e.Note, Assignee: orNull(e.Assignee), Bulk: orNull(e.Bulk), Undoes: e.Undoes}
 		if e.By != byRule {
 			a.History[i].By = orNull(e.By)
 		}
 	}
 	for i, n := range r.Notes {
-		a.Notes[i] = noteAnswer{stamp(n.At), n.By, n.Text}
+		a.Notes[i] = noteAnswer{At: stamp(n.At), Text: n.Text}
+		if n.By != byRule {
+			a.Notes[i].By = orNull(n.By)
+		}
 	}
 	return a
-}
-
-// ruleAnswer is a rule as the fraud log has it. Hits is null while the rule is not
-// run; Flags counts those raised, by state.
-type ruleAnswer struct {
-	rule.Rule
-	Version   string             `json:"version"`
-	DefinedAt stamp              `json:"defined_at"`
-	DefinedBy string             `json:"defined_by"`
-	Hits      *uint64            `json:"hits"`
-	Flags     map[flag.State]int `json:"flags"`
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/meet5/backend/events/bus"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/labels"
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/rulebook"
 	"github.com/meet5/backend/service/token"
@@ -39,6 +40,13 @@ type Config struct {
 	TrustedProxies []netip.Prefix
 	// Rules are the rules to define; those of the rule book if nil.
 	Rules []rule.Rule
+	// MarkQuota is how many users rules may mark on a day (UTC, by the time of what
+	// they hit on), all rules together; beyond it they only flag. DefaultMarkQuota if
+	// zero; none at all if negative.
+	MarkQuota int
+	// ExpireEvery is how often flags are looked for whose time is over; a minute if
+	// zero.
+	ExpireEvery time.Duration
 }
 
 // Deps are what the service works with. Log, Activity, Ledger and Verifier are
@@ -51,6 +59,8 @@ type Deps struct {
 	// Ledger keeps up to where in the activity log flags have been raised, for all
 	// instances.
 	Ledger subscription.Ledger
+	// Labels are what is known of users from elsewhere, for backtests; may be nil.
+	Labels labels.Store
 	// Follow makes the bus's subscribers; with none, logs are polled.
 	Follow bus.Follow
 	// Verifier decides which tokens to believe.
@@ -89,6 +99,15 @@ func (d *Deps) complete() error {
 }
 
 func (c *Config) complete() error {
+	if c.MarkQuota == 0 {
+		c.MarkQuota = DefaultMarkQuota
+	}
+	switch {
+	case c.ExpireEvery == 0:
+		c.ExpireEvery = defaultExpireEvery
+	case c.ExpireEvery < 0:
+		return fmt.Errorf("ExpireEvery is %s, must be positive", c.ExpireEvery)
+	}
 	if c.Rules == nil {
 		var err error
 		c.Rules, err = rulebook.Rules()

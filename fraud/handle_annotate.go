@@ -27,6 +27,9 @@ func (s *Service) annotate(c echo.Context) error {
 		return problem.Invalid(faults...)
 	}
 	r, err := s.change(c.Request().Context(), id, func(r flag.Record) (events.Event, error) {
+		if err := web.IfMatchOptional(c, web.ETag(r.Version)); err != nil {
+			return events.Event{}, err
+		}
 		return r.Annotate(caller(c), body.Text, s.deps.Clock())
 	})
 	if err != nil {

@@ -75,8 +75,15 @@ func cursorKind(q flag.Query) string {
 
 // readQuery reads the filters and the order, and names every bad one.
 func readQuery(values url.Values, me uuid.UUID) (flag.Query, error) {
-	q := flag.Query{Sort: flag.Newest}
-	var faults []problem.FieldError
+	q, faults := parseQuery(values, me)
+	if len(faults) > 0 {
+		return flag.Query{}, problem.Invalid(faults...)
+	}
+	return q, nil
+}
+
+func parseQuery(values url.Values, me uuid.UUID) (q flag.Query, faults []problem.FieldError) {
+	q.Sort = flag.Newest
 	read := func(name string, into func(value string) (ok bool), must string) {
 		if value := values.Get(name); value != "" && !into(value) {
 			faults = append(faults, problem.Field(name, must))
@@ -116,10 +123,7 @@ func readQuery(values url.Values, me uuid.UUID) (flag.Query, error) {
 		q.Sort = flag.Sort(v)
 		return slices.Contains(flag.Sorts(), q.Sort)
 	}, "must be one of "+list(flag.Sorts()))
-	if len(faults) > 0 {
-		return flag.Query{}, problem.Invalid(faults...)
-	}
-	return q, nil
+	return q, faults
 }
 
 func readID(into *uuid.UUID) func(string) bool {

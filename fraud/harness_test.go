@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
@@ -60,6 +61,7 @@ type world struct {
 	fraud    *log.Log
 	side     *boltside.DB
 	signer   *token.Signer
+	metrics  *prometheus.Registry // of services that are started next; none if nil
 }
 
 func newWorld(t testing.TB) *world {
@@ -121,10 +123,15 @@ func (w *world) run(rules ...rule.Rule) *running {
 
 func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule) *running {
 	w.Helper()
-	s, err := fraud.New(fraud.Config{Rules: rules}, fraud.Deps{
-		Log: l, Activity: w.reader, Ledger: ledger, Clock: w.clock.Now,
-		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now),
-		Logger:   slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
+	return w.runWith(fraud.Config{Rules: rules}, l, ledger)
+}
+
+func (w *world) runWith(cfg fraud.Config, l *log.Log, ledger subscription.Ledger) *running {
+	w.Helper()
+	s, err := fraud.New(cfg, fraud.Deps{
+		Log: l, Activity: w.reader, Ledger: ledger, Labels: w.side, Clock: w.clock.Now,
+		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now), Metrics: w.metrics,
+		Logger: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -302,10 +309,14 @@ type flagged struct {
 		OccurredAt string    `json:"occurred_at"`
 	} `json:"evidence"`
 	History []struct {
-		At, Type, Note string
-		By, Assignee   *uuid.UUID
+		At, Type, Note, Undoes string
+		By, Assignee, Bulk     *uuid.UUID
 	} `json:"history"`
-	Notes []struct{ At, Text string } `json:"notes"`
+	Notes []struct {
+		At, Text string
+		By       *uuid.UUID
+	} `json:"notes"`
+	ExpiresAt string `json:"expires_at"`
 }
 
 // flags lists the flags that a query finds, and where the next page begins.
@@ -334,14 +345,14 @@ func (r *running) flag(id uuid.UUID) flagged {
 	return f
 }
 
-// fraudEvents reads a fraud log's events of a type.
+// fraudEvents reads a fraud log's events of a type, all if it is empty.
 func (w *world) fraudEvents(l *log.Log, eventType string) (out []events.Recorded) {
 	w.Helper()
 	for e, err := range log.Events(w.Context(), l, 0, 0) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if e.Type == eventType {
+		if eventType == "" || e.Type == eventType {
 			out = append(out, e)
 		}
 	}

@@ -11,12 +11,15 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/evidence"
 	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/fraud/register"
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -27,6 +30,10 @@ const (
 	// raised. What is worked through again raises nothing twice.
 	saveEvery = time.Second
 )
+
+// maxRaises bounds how often raising one flag is tried again because other
+// instances or moderators were quicker.
+const maxRaises = 64
 
 // errUnflaggable says that no flag can be made of a hit, however often it is tried.
 var errUnflaggable = errors.New("no flag can be made")
@@ -40,22 +47,33 @@ type raiser struct {
 	clock       func() time.Time
 	logger      *slog.Logger
 	board       *flag.Board
-	catchUp     func(context.Context) error // brings the board up to date
+	rules       *register.Register
+	catchUp     func(context.Context) error // brings the board and the rules up to date
+	settle      func(context.Context) error // puts on record where changes of rules take effect
 	figures     *figures
+	quota       *markQuota
+	users       *engine.Users // numbered once for all engines
 
-	lanes []*lane // by partition
-	// hits counts, by rule, those in all of the log worked through so far.
-	hits  map[string]*atomic.Uint64
-	ready atomic.Bool // lanes and hits are there
+	lanes   []*lane                 // by partition
+	program atomic.Pointer[program] // what runs, or is on its way; nil before the start
+	reloads reloads
 }
 
-// lane is one partition's share. Only its partition's handler touches it.
+// lane is one partition's share.
 type lane struct {
-	mu     sync.Mutex         // held while a batch is handled, or the lane is saved
-	at     subscription.Place // of rulesGroup
-	engine *engine.Engine
+	mu   sync.Mutex         // held while a batch is handled, or the lane is saved or changed
+	at   subscription.Place // of rulesGroup
+	crew crew
+	// program is what the crew runs, and informed the revision of the rules that the
+	// lane does justice to. known are the spans of all programs so far.
+	program  *program
+	informed uint64
+	known    map[spanKey]bool
 	// raised is up to where flags had been raised when the instance started.
 	raised uint64
+	// owed are hits that a change of the rules has brought about, behind where the lane
+	// stood: their flags come before all others.
+	owed []engine.Hit
 	// pending are hits whose flags are yet to be raised, in the order of their
 	// events: those of the batch that is being handled, which begins at first, and
 	// those of events that are parked.
@@ -65,31 +83,37 @@ type lane struct {
 	handled uint64       // up to where batches have been handled
 	saved   uint64
 	savedAt time.Time
+
+	processed uint64 // events, by any engine
 }
 
-// start makes an engine for each partition and reads up to where flags have been
+// start makes engines for each partition and reads up to where flags have been
 // raised.
-func (r *raiser) start(ctx context.Context, rules []rule.Rule) error {
+func (r *raiser) start(ctx context.Context, p *plan) error {
+	program := newProgram(p, nil)
 	lanes := make([]*lane, r.activity.Partitions())
-	for p := range lanes {
-		g, err := engine.New(rules)
-		if err != nil {
-			return err
-		}
-		at := subscription.Place{Group: raisedGroup, Log: r.activity.Name(), Partition: p}
+	for i := range lanes {
+		at := subscription.Place{Group: raisedGroup, Log: r.activity.Name(), Partition: i}
 		raised, err := r.checkpoints.Load(ctx, at)
 		if err != nil {
 			return err
 		}
+		c, err := newCrew(r.users, p, i, func(_ spanKey, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
+		if err != nil {
+			return err
+		}
 		at.Group = rulesGroup
-		lanes[p] = &lane{at: at, engine: g, raised: raised.Sequence, saved: raised.Sequence, savedAt: r.clock()}
+		lanes[i] = &lane{
+			at: at, crew: c, program: program, informed: p.revision, known: p.spanKeys(i),
+			raised: raised.Sequence, saved: raised.Sequence, savedAt: r.clock(),
+		}
 	}
-	hits := make(map[string]*atomic.Uint64, len(rules))
-	for _, one := range rules {
-		hits[one.ID] = new(atomic.Uint64)
+	for _, t := range program.tallies {
+		t.warmed.Store(int64(len(lanes))) // there is no history before the beginning
 	}
-	r.lanes, r.hits = lanes, hits
-	r.ready.Store(true)
+	r.lanes = lanes
+	r.program.Store(program)
+	r.reloads.reached(p.revision)
 	return nil
 }
 
@@ -106,11 +130,15 @@ func (r *raiser) handle(ctx context.Context, b subscription.Batch) error {
 		l.first = b.First
 	}
 	r.count(l, b.Events)
+	if err := r.raiseOwed(ctx, l); err != nil {
+		return err
+	}
 	raised, err := r.raisePending(ctx, l, b)
 	if err != nil || b.Late {
 		return err
 	}
 	l.handled = b.Last
+	l.crew = slices.DeleteFunc(l.crew, func(run *runner) bool { return run.last <= l.handled })
 	if raised || r.clock().Sub(l.savedAt) >= saveEvery {
 		return r.save(ctx, l)
 	}
@@ -119,16 +147,64 @@ func (r *raiser) handle(ctx context.Context, b subscription.Batch) error {
 
 // count runs the rules over events.
 func (r *raiser) count(l *lane, list []events.Recorded) {
-	for i := range list {
-		l.hits = l.engine.Process(&list[i], l.hits[:0])
-		for _, h := range l.hits {
-			r.hits[h.Rule.ID].Add(1)
-			r.figures.hit(h.Rule)
-			if h.Rule.Mode == rule.Live && h.Position.Sequence > l.raised {
-				l.pending = append(l.pending, h)
+	r.evaluate(l, list)
+	for n, run := range l.crew {
+		for i := range list {
+			l.hits = r.process(l, run, &list[i])
+			for _, h := range l.hits {
+				if n == 0 {
+					l.program.tallies[h.Rule.ID].hit(h)
+					r.figures.hit(h.Rule)
+				}
+				if _, ok := run.raises(h); ok && h.Position.Sequence > l.raised {
+					l.pending = append(l.pending, h)
+				}
 			}
 		}
 	}
+	if len(l.crew) > 1 {
+		slices.SortStableFunc(l.pending, bySequence)
+	}
+}
+
+func bySequence(a, b engine.Hit) int { return cmp.Compare(a.Position.Sequence, b.Position.Sequence) }
+
+// process runs a runner's rules over an event, and times some.
+func (r *raiser) process(l *lane, run *runner, e *events.Recorded) []engine.Hit {
+	if l.processed++; l.processed%sampleEvery != 0 {
+		return run.engine.Process(e, l.hits[:0])
+	}
+	begun := time.Now() // for the figures only: rules know the events' time
+	hits := run.engine.Process(e, l.hits[:0])
+	r.figures.event.Observe(time.Since(begun).Seconds())
+	return hits
+}
+
+// evaluate counts how often rules are asked about events.
+func (r *raiser) evaluate(l *lane, list []events.Recorded) {
+	var asked kindCounts
+	counted := l.crew.counted()
+	for i := range list {
+		if list[i].Sequence > counted { // else it comes again
+			asked.add(list[i].Type)
+		}
+	}
+	for _, t := range l.program.tallies {
+		t.evaluations.Add(asked.of(t.rule.Events))
+	}
+}
+
+// raiseOwed raises the flags that are owed.
+func (r *raiser) raiseOwed(ctx context.Context, l *lane) error {
+	for len(l.owed) > 0 {
+		h := l.owed[0]
+		if err := r.raiseIfLive(ctx, h); err != nil {
+			return fmt.Errorf("raise the flag of %s by %s: %w", h.User, h.Rule.ID, err)
+		}
+		l.owed = l.owed[1:]
+	}
+	l.owed = nil
+	return nil
 }
 
 // raisePending raises the flags of a batch, and of the rest of the batch that it
@@ -154,7 +230,7 @@ func (r *raiser) raisePending(ctx context.Context, l *lane, b subscription.Batch
 		case !isHere && at < l.first:
 			continue // it was parked, and dropped
 		}
-		if err := r.raise(ctx, h); err != nil {
+		if err := r.raiseIfLive(ctx, h); err != nil {
 			l.pending = append(kept, l.pending[i:]...)
 			err = fmt.Errorf("raise the flag of %s by %s: %w", h.User, h.Rule.ID, err)
 			if errors.Is(err, errUnflaggable) && isHere {
@@ -168,9 +244,51 @@ func (r *raiser) raisePending(ctx context.Context, l *lane, b subscription.Batch
 	return raised, nil
 }
 
+// isLive says whether the rule's version was live where the hit is, by all that has
+// been announced.
+func (r *raiser) isLive(ctx context.Context, h engine.Hit) (bool, error) {
+	if err := r.catchUp(ctx); err != nil {
+		return false, err
+	}
+	for range maxTries {
+		switch r.rules.Raises(h.Rule.ID, h.Rule.Version, h.Position.Partition, h.Position.Sequence) {
+		case register.Yes:
+			return true, nil
+		case register.No:
+			return false, nil
+		}
+		if err := r.settle(ctx); err != nil {
+			return false, err
+		}
+	}
+	return false, errors.New("others keep changing the rule")
+}
+
+// raiseIfLive raises the hit's flag if its rule was live there.
+func (r *raiser) raiseIfLive(ctx context.Context, h engine.Hit) error {
+	begun := time.Now() // for the figures only
+	live, err := r.isLive(ctx, h)
+	if err != nil || !live {
+		return err
+	}
+	if err := r.raise(ctx, h); err != nil {
+		return err
+	}
+	r.figures.raise.WithLabelValues(h.Rule.ID).Observe(time.Since(begun).Seconds())
+	return nil
+}
+
 // save saves up to where flags have been raised: not past an event that is parked,
-// which is to be tried again even after a restart.
+// which is to be tried again even after a restart. Of a change of the rules that has
+// been announced since the events were handled it would not know that its flags are
+// still to be raised, so that it looks for one first, and saves nothing then.
 func (r *raiser) save(ctx context.Context, l *lane) error {
+	if l.handled <= l.saved || len(l.owed) > 0 || r.catchUp(ctx) != nil {
+		return nil
+	}
+	if _, raising := r.rules.Revision(); raising > l.informed || len(r.rules.Announced()) > 0 {
+		return nil
+	}
 	parked, err := r.ledger.Parked(ctx, l.at)
 	if err != nil {
 		return err
@@ -190,16 +308,6 @@ func (r *raiser) save(ctx context.Context, l *lane) error {
 	return nil
 }
 
-// hitsOf is how often a rule has hit, in all of the log worked through so far; nil
-// if it is not run.
-func (r *raiser) hitsOf(id string) *uint64 {
-	if !r.ready.Load() || r.hits[id] == nil {
-		return nil
-	}
-	n := r.hits[id].Load()
-	return &n
-}
-
 // keep saves, now and then, how far partitions have come in which nothing more
 // happens.
 func (r *raiser) keep(ctx context.Context) error {
@@ -215,7 +323,10 @@ func (r *raiser) keep(ctx context.Context) error {
 			if !l.mu.TryLock() {
 				continue // it is being worked on
 			}
-			err := r.save(ctx, l)
+			err := r.raiseOwed(ctx, l)
+			if err == nil {
+				err = r.save(ctx, l)
+			}
 			l.mu.Unlock()
 			if err != nil {
 				break // the store is away: what is not saved is worked through again, and raises nothing twice
@@ -240,6 +351,23 @@ func (r *raiser) finish(ctx context.Context) error {
 // raise appends the hit's flag unless one of the user and rule stands, or has
 // been decided in the user's favour not long ago.
 func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
+	tried := make(map[uuid.UUID]bool) // expiries that met a conflict
+	for range maxRaises {
+		err := r.tryRaise(ctx, h, tried)
+		conflict, ok := errors.AsType[*log.ConflictError](err)
+		switch {
+		case !ok:
+			return err
+		case conflict.Claim != "": // another instance has used this part of the quota
+		case tried[conflict.Event]: // the flag before, which somebody has decided on
+		default:
+			return nil // raised already, by this or another instance
+		}
+	}
+	return fmt.Errorf("others were quicker %d times", maxRaises)
+}
+
+func (r *raiser) tryRaise(ctx context.Context, h engine.Hit, tried map[uuid.UUID]bool) error {
 	if err := r.catchUp(ctx); err != nil {
 		return err
 	}
@@ -254,30 +382,35 @@ func (r *raiser) raise(ctx context.Context, h engine.Hit) error {
 	if err != nil {
 		return fmt.Errorf("%w: %w", errUnflaggable, err)
 	}
-	evs := []events.Event{raised}
+	lapsed, err := r.lapsed(h, tried)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnflaggable, err)
+	}
+	evs := append(slices.Clone(lapsed), raised)
+	withheld := false
 	if h.Rule.Effect == rule.FlagAndMark {
-		confirmed, err := r.confirm(raised, h)
-		if err != nil {
+		var next events.Event
+		if next, withheld, err = r.quota.follow(raised, h); err != nil {
 			return fmt.Errorf("%w: %w", errUnflaggable, err)
 		}
-		evs = append(evs, confirmed)
+		evs = append(evs, next)
 	}
 	at, err := r.fraud.Append(ctx, evs...)
-	switch {
-	case errors.Is(err, log.ErrConflict): // raised already, by this or another instance
-	case err != nil:
+	if err != nil {
+		met, _ := errors.AsType[*log.ConflictError](err)
+		for _, e := range lapsed {
+			if met != nil && e.ID == met.Event {
+				tried[e.ID] = true
+			}
+		}
 		return err
-	case !at[0].Duplicate:
+	}
+	if !at[len(evs)-1].Duplicate {
 		r.figures.raised(h.Rule)
 		r.logger.InfoContext(ctx, "raised a flag", "flag", raised.Stream, "user", h.User, "rule", h.Rule.ID)
+		if withheld {
+			r.quota.tell(ctx, r.logger, raised, h)
+		}
 	}
 	return nil
-}
-
-// confirm makes the event by which a rule that marks confirms its own flag.
-func (r *raiser) confirm(raised events.Event, h engine.Hit) (events.Event, error) {
-	f := flag.Flag{ID: raised.Stream, User: h.User, Rule: h.Rule.ID, State: flag.Open, Version: raised.Version}
-	e, err := f.Decide(flag.Confirm, ruleStream(h.Rule.ID), "by the rule", h.At)
-	e.ID = events.DeriveID(f.ID, "confirmed by the rule")
-	return e, err
 }

@@ -240,6 +240,56 @@ func TestNextHandsOutTheMostUrgentFlagOnce(t *testing.T) {
 	s.ask("POST", "/v1/moderation/flags/next", "", moderator, "moderator").want(t, http.StatusNoContent)
 }
 
+func TestNextHandsOutWhatIsAskedFor(t *testing.T) {
+	w := newWorld(t)
+	s := w.run(likesRule("mild", 3, 20), likesRule("severe", 5, 80))
+	w.post(likes(user(1), 3, start)...)
+	w.post(likes(user(2), 5, start.Add(time.Hour))...)
+	s.catchUp()
+	next := func(body string, status int) (f flagged) {
+		t.Helper()
+		a := s.ask("POST", "/v1/moderation/flags/next", body, moderator, "moderator").want(t, status)
+		if status != http.StatusNoContent {
+			a.into(t, &f)
+		}
+		if status == http.StatusOK && a.header.Get("ETag") != `"2"` {
+			t.Errorf("ETag %s", a.header.Get("ETag"))
+		}
+		return f
+	}
+	next(`{"min_score":81}`, http.StatusNoContent)
+	next(`{"rule":"severe","min_score":81}`, http.StatusNoContent)
+	next(`{"rule":"another"}`, http.StatusNoContent)
+	if f := next(`{"rule":"mild"}`, http.StatusOK); f.Rule != "mild" || f.User != user(1) {
+		t.Errorf("%+v", f)
+	}
+	if f := next(`{"min_score":80}`, http.StatusOK); f.Rule != "severe" {
+		t.Errorf("%+v", f)
+	}
+	next(`{"min_score":80}`, http.StatusNoContent)
+	if f := next(`{}`, http.StatusOK); f.Rule != "mild" || f.User != user(2) {
+		t.Errorf("%+v", f)
+	}
+	next(`{"rule":"A_B","min_score":101}`, http.StatusUnprocessableEntity)
+	next(`{"score":1}`, http.StatusUnprocessableEntity)
+}
+
+// What was read or answered can be decided on, unless somebody else was there.
+func TestEveryAnswerWithAFlagHasItsETag(t *testing.T) {
+	s, items := withFlags(t, 1)
+	path := "/v1/moderation/flags/" + items[0].ID.String()
+	for i, step := range []struct{ route, body string }{
+		{"/assignee", `{"assignee":null}`}, {"/notes", `{"text":"x"}`}, {"/decision", `{"decision":"escalate"}`}, {"/decision", `{"decision":"confirm"}`},
+	} {
+		tag := s.ask("GET", path, "", moderator, "moderator").want(t, http.StatusOK).header.Get("ETag")
+		a := s.askWith("POST", path+step.route, step.body, map[string]string{"If-Match": tag}, moderator, "moderator").want(t, http.StatusOK)
+		if got, want := a.header.Get("ETag"), fmt.Sprintf("%q", fmt.Sprint(i+2)); got != want {
+			t.Errorf("%s: ETag %s, want %s", step.route, got, want)
+		}
+		s.askWith("POST", path+step.route, step.body, map[string]string{"If-Match": tag}, moderator, "moderator").want(t, http.StatusPreconditionFailed)
+	}
+}
+
 func TestModeratorsWhoAskForTheNextAtOnceGetDifferentFlags(t *testing.T) {
 	const n = 6
 	s, _ := withFlags(t, n)
@@ -468,6 +518,7 @@ func TestModerationIsForModerators(t *testing.T) {
 	for _, route := range []string{
 		"GET /v1/moderation/flags", "GET /v1/moderation/flags/" + id, "POST /v1/moderation/flags/next",
 		"POST /v1/moderation/flags/" + id + "/decision", "POST /v1/moderation/flags/" + id + "/assignee",
+		"POST /v1/moderation/bulk", "GET /v1/moderation/bulk/" + id, "POST /v1/moderation/bulk/" + id + "/undo",
 		"POST /v1/moderation/flags/" + id + "/notes", "GET /v1/moderation/rules", "GET /v1/moderation/rules/three-likes",
 		"GET /internal/users/" + user(1).String() + "/flags",
 	} {

@@ -10,7 +10,15 @@
 //   - flags are read at the moment of the question, from the fraud log: a
 //     decision that was answered is in every later answer;
 //   - of two moderators who decide on one flag at once, one does, and the other
-//     gets a 409.
+//     gets a 409; the same goes for a moderator and the end of a flag's time;
+//   - a bulk operation is one commit: either all of it is in the log, with what it
+//     takes to undo it, or nothing is;
+//   - rules mark no more users on a day than Config.MarkQuota, however many
+//     instances run;
+//   - rules are what the fraud log says. A change of them is loaded by every instance
+//     without a restart, warmed with all of history, and raises flags from one place
+//     in the activity log on, whichever instance works there and whenever it hears of
+//     the change (see register).
 //
 // Each instance works through the activity log from its beginning at every start,
 // to fill the rules' windows. What it finds up to where flags have been raised
@@ -31,7 +39,11 @@ import (
 
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/fraud/queue"
+	"github.com/meet5/backend/fraud/register"
+	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
 	"github.com/meet5/backend/service/operate"
@@ -47,10 +59,15 @@ type Service struct {
 	cfg     Config
 	deps    Deps
 	board   *flag.Board
-	rules   *ruleRegister
+	rules   *register.Register
 	raiser  *raiser
 	metrics *figures
-	taking  chan struct{} // holds a token while a moderator is given the next flag
+	// backtests are those that were asked for, and worker does them.
+	backtests *queue.Register
+	worker    *queue.Worker
+	taking    chan struct{} // holds a token while a moderator is given the next flag
+	trying    chan struct{} // holds a token while rules are tried
+	changed   chan struct{} // holds a token while a change of the rules is to be carried out
 
 	own      *subscription.Subscription // of the fraud log
 	activity *subscription.Subscription
@@ -64,12 +81,19 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	}
 	s := &Service{
 		cfg: cfg, deps: deps,
-		board: flag.NewBoard(), rules: newRuleRegister(), metrics: newFigures(deps.Metrics),
-		taking: make(chan struct{}, 1),
+		board: flag.NewBoard(), rules: register.New(), metrics: newFigures(deps.Metrics),
+		taking: make(chan struct{}, 1), trying: make(chan struct{}, 1), changed: make(chan struct{}, 1),
+	}
+	s.backtests = queue.NewRegister(deps.Clock)
+	s.worker = &queue.Worker{
+		Register: s.backtests, Log: deps.Log, CatchUp: s.catchUp, Try: s.tryBacktest,
+		Clock: deps.Clock, NewID: deps.NewID, Instance: deps.NewID(), Logger: deps.Logger,
 	}
 	s.raiser = &raiser{
 		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Ledger, ledger: subscription.NewMemory(),
-		clock: deps.Clock, logger: deps.Logger, board: s.board, catchUp: s.catchUp, figures: s.metrics,
+		clock: deps.Clock, logger: deps.Logger, board: s.board, rules: s.rules,
+		catchUp: s.catchUp, settle: s.settle, figures: s.metrics,
+		quota: newMarkQuota(cfg.MarkQuota, s.board, deps.Metrics), users: engine.NewUsers(),
 	}
 	var err error
 	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
@@ -79,6 +103,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		return nil, fmt.Errorf("fraud service: %w", err)
 	}
 	if deps.Metrics != nil {
+		if err := s.collectRules(deps.Metrics); err != nil {
+			return nil, fmt.Errorf("fraud service: %w", err)
+		}
 		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "fraud"); err != nil {
 			return nil, fmt.Errorf("fraud service: %w", err)
 		}
@@ -109,8 +136,14 @@ func (s *Service) subscribe(group string, r log.Reader, handle subscription.Hand
 // nothing: flags and rules know the version that they have come to.
 func (s *Service) fold(_ context.Context, b subscription.Batch) error {
 	for _, e := range b.Events {
-		if err := errors.Join(s.board.Apply(e), s.rules.apply(e)); err != nil {
+		if err := errors.Join(s.board.Apply(e), s.backtests.Apply(e)); err != nil {
 			return subscription.Poison(e, err)
+		}
+		if s.rules.Apply(e) {
+			select {
+			case s.changed <- struct{}{}:
+			default: // it is known that there is something to do
+			}
 		}
 	}
 	return nil
@@ -129,9 +162,24 @@ func (s *Service) routes() http.Handler {
 	e.POST("/v1/moderation/flags/:id/decision", s.decide, moderator)
 	e.POST("/v1/moderation/flags/:id/assignee", s.assign, moderator)
 	e.POST("/v1/moderation/flags/:id/notes", s.annotate, moderator)
+	e.POST("/v1/moderation/bulk", s.decideInBulk, moderator)
+	e.GET("/v1/moderation/bulk/:id", s.showBulk, moderator)
+	e.POST("/v1/moderation/bulk/:id/undo", s.undoBulk, moderator)
 	e.GET("/v1/moderation/rules", s.listRules, moderator)
+	e.GET("/v1/moderation/rules/schema.json", serveRuleSchema, moderator)
+	e.POST("/v1/moderation/rules/validate", s.validateRules, moderator)
 	e.GET("/v1/moderation/rules/:id", s.showRule, moderator)
+	e.PUT("/v1/moderation/rules/:id", s.putRule, moderator)
+	e.GET("/v1/moderation/rules/:id/diff", s.diffRule, moderator)
+	e.GET("/v1/moderation/rules/:id/hits", s.listHits, moderator)
+	e.POST("/v1/moderation/rules/:id/mode", s.setMode, moderator)
+	e.GET("/v1/moderation/rules/:id/versions", s.listRuleVersions, moderator)
 	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
+	tester := token.Require(s.deps.Verifier, token.RoleModerator, token.RoleAnalyst)
+	e.POST("/v1/backtests", s.requestBacktest, tester, web.BodyLimit(rule.MaxBytes))
+	e.GET("/v1/backtests", s.listBacktests, tester)
+	e.GET("/v1/backtests/:id", s.showBacktest, tester)
+	e.DELETE("/v1/backtests/:id", s.cancelBacktest, tester)
 	e.GET("/internal/users/:id/flags", s.listFlagsOfUser, moderator)
 	operate.Source(s.Subscriptions).Mount(e, "fraud", s.deps.Verifier)
 
@@ -150,18 +198,26 @@ func (s *Service) Handler() http.Handler { return s.handler }
 // Run follows the logs until ctx ends and what is in progress has been worked
 // through. Nothing else ends it.
 func (s *Service) Run(ctx context.Context) error {
-	return run.Group(ctx, s.own.Run, func(ctx context.Context) error {
+	return run.Group(ctx, s.own.Run, s.worker.Run, func(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		err := run.Group(ctx, s.activity.Run, s.raiser.keep)
+		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.reload, s.watch, s.expire)
 		return errors.Join(err, s.raiser.finish(context.WithoutCancel(ctx)))
 	})
 }
 
-// CatchUp returns once flags are raised for everything that was in the activity
-// log when it was called, and are in the answers; or with ctx's error.
+// CatchUp returns once flags are raised for everything that was in the activity log
+// when it was called, by the rules as they were then, and are in the answers; or with
+// ctx's error.
 func (s *Service) CatchUp(ctx context.Context) error {
+	if err := s.own.CatchUp(ctx); err != nil {
+		return err
+	}
+	revision, _ := s.rules.Revision()
+	if err := s.raiser.reloads.wait(ctx, revision); err != nil {
+		return err
+	}
 	if err := s.activity.CatchUp(ctx); err != nil {
 		return err
 	}
@@ -187,7 +243,7 @@ func (s *Service) AddChecks(r *health.Registry) {
 		return nil, err
 	})
 	r.Add("fraud-rules", func(ctx context.Context) (any, error) {
-		if !s.raiser.ready.Load() {
+		if s.raiser.program.Load() == nil {
 			return nil, errors.New("the rules are not loaded yet")
 		}
 		_, err := s.deps.Activity.Head(ctx, 0)

@@ -70,7 +70,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, rt *route, from 
 			return caller, problem.TooManyRequests(wait)
 		}
 	}
-	if rt.who != anyone && rt.who != member && !caller.HasRole(string(rt.who)) {
+	if !rt.who.admits(caller) {
 		return caller, problem.Forbidden("this needs the role " + string(rt.who))
 	}
 	if r.ContentLength > rt.body {

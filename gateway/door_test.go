@@ -46,11 +46,27 @@ func TestWithoutAGoodTokenNothingPassesButThePublicRoutes(t *testing.T) {
 	}
 }
 
+func TestModeratorsAndAnalystsTryRules(t *testing.T) {
+	for _, route := range []string{"GET /v1/backtests", "POST /v1/backtests", "GET /v1/backtests/" + someID, "DELETE /v1/backtests/" + someID} {
+		h := newHouse(t, gateway.Config{})
+		method, target, _ := strings.Cut(route, " ")
+		for role, want := range map[string]int{
+			"moderator": http.StatusOK, "analyst": http.StatusOK,
+			"admin": http.StatusForbidden, "service": http.StatusForbidden, "moderator or analyst": http.StatusForbidden,
+		} {
+			if rec := h.do(method, target, "", header("Authorization", h.bearer(uuid.New(), role))); rec.Code != want {
+				t.Errorf("%s as %s: %d, want %d", route, role, rec.Code, want)
+			}
+		}
+	}
+}
+
 func TestARouteThatNeedsARoleRefusesOthers(t *testing.T) {
 	for route, role := range map[string]string{
 		"GET /v1/moderation/flags":                  "moderator",
 		"GET /v1/moderation/users/" + someID:        "moderator",
 		"POST /v1/moderation/flags/next":            "moderator",
+		"POST /v1/moderation/bulk":                  "moderator",
 		"GET /v1/logs":                              "analyst",
 		"GET /v1/logs/user/events":                  "analyst",
 		"POST /v1/admin/users/" + someID + "/roles": "admin",

@@ -13,6 +13,8 @@ const (
 	// batchBody is the 8 MiB of a batch, and a little so that it is the activity
 	// service that words the refusal of one that is slightly too large.
 	batchBody = 8<<20 + 1<<10
+	// rulesBody is as large as a text of rules may be.
+	rulesBody = 256 << 10
 )
 
 // access is who may use a route.
@@ -24,7 +26,20 @@ const (
 	moderator access = token.RoleModerator
 	analyst   access = token.RoleAnalyst
 	admin     access = token.RoleAdmin
+	// tester is whoever may try rules.
+	tester access = token.RoleModerator + " or " + token.RoleAnalyst
 )
+
+// admits says whether a caller with a good token may use such a route.
+func (a access) admits(caller token.Claims) bool {
+	switch a {
+	case anyone, member:
+		return true
+	case tester:
+		return caller.HasRole(token.RoleModerator) || caller.HasRole(token.RoleAnalyst)
+	}
+	return caller.HasRole(string(a))
+}
 
 // route is one line of the routing table.
 type route struct {
@@ -61,6 +76,10 @@ func (g *Gateway) table(p pages) []route {
 		{method: "POST", path: "/v1/admin/{service}/parked/{id}/drop", to: operations, who: admin, class: moderation},
 		{method: "POST", path: "/v1/admin/{service}/parked/{id}/retry", to: operations, who: admin, class: moderation},
 		{method: "GET", path: "/v1/admin/{service}/subscriptions", to: operations, who: admin, class: moderation},
+		{method: "GET", path: "/v1/backtests", to: up.Fraud, who: tester, class: moderation},
+		{method: "POST", path: "/v1/backtests", to: up.Fraud, who: tester, class: moderation, body: rulesBody},
+		{method: "DELETE", path: "/v1/backtests/{id}", to: up.Fraud, who: tester, class: moderation},
+		{method: "GET", path: "/v1/backtests/{id}", to: up.Fraud, who: tester, class: moderation},
 		{method: "GET", path: "/v1/logs", to: up.Projections, who: analyst, class: read},
 		{method: "GET", path: "/v1/logs/{log}/events", to: up.Projections, who: analyst, class: read},
 		{method: "DELETE", path: "/v1/me", to: up.User, who: member, class: write},
@@ -73,6 +92,9 @@ func (g *Gateway) table(p pages) []route {
 		{method: "GET", path: "/v1/me/stats", to: up.Projections, who: member, class: read},
 		{method: "GET", path: "/v1/me/visitors", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/visits", to: lists, who: member, class: read},
+		{method: "POST", path: "/v1/moderation/bulk", to: up.Fraud, who: moderator, class: moderation},
+		{method: "GET", path: "/v1/moderation/bulk/{id}", to: up.Fraud, who: moderator, class: moderation},
+		{method: "POST", path: "/v1/moderation/bulk/{id}/undo", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/flags", to: up.Fraud, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/moderation/flags/next", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/flags/{id}", to: up.Fraud, who: moderator, class: moderation},
@@ -80,7 +102,14 @@ func (g *Gateway) table(p pages) []route {
 		{method: "POST", path: "/v1/moderation/flags/{id}/decision", to: up.Fraud, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/moderation/flags/{id}/notes", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/rules", to: up.Fraud, who: moderator, class: moderation},
+		{method: "GET", path: "/v1/moderation/rules/schema.json", to: up.Fraud, who: moderator, class: moderation},
+		{method: "POST", path: "/v1/moderation/rules/validate", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/rules/{id}", to: up.Fraud, who: moderator, class: moderation},
+		{method: "PUT", path: "/v1/moderation/rules/{id}", to: up.Fraud, who: moderator, class: moderation},
+		{method: "GET", path: "/v1/moderation/rules/{id}/diff", to: up.Fraud, who: moderator, class: moderation},
+		{method: "GET", path: "/v1/moderation/rules/{id}/hits", to: up.Fraud, who: moderator, class: moderation},
+		{method: "POST", path: "/v1/moderation/rules/{id}/mode", to: up.Fraud, who: moderator, class: moderation},
+		{method: "GET", path: "/v1/moderation/rules/{id}/versions", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: casePath + "{id}", to: own{http.HandlerFunc(g.serveCase)}, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/sessions", to: up.User, who: anyone, class: auth},
 		{method: "DELETE", path: "/v1/sessions/current", to: up.User, who: member, class: write},

@@ -36,6 +36,9 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"GET /v1/me/stats":                                  "projections",
 		"GET /v1/logs":                                      "projections",
 		"GET /v1/logs/activity/events?limit=2":              "projections",
+		"POST /v1/moderation/bulk":                          "fraud",
+		"GET /v1/moderation/bulk/" + someID:                 "fraud",
+		"POST /v1/moderation/bulk/" + someID + "/undo":      "fraud",
 		"GET /v1/moderation/flags?state=open":               "fraud",
 		"GET /v1/moderation/flags/" + someID:                "fraud",
 		"POST /v1/moderation/flags/" + someID + "/decision": "fraud",
@@ -43,8 +46,19 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"POST /v1/moderation/flags/" + someID + "/notes":    "fraud",
 		"POST /v1/moderation/flags/next":                    "fraud",
 		"POST /v1/me/appeals":                               "fraud",
+		"POST /v1/backtests":                                "fraud",
+		"GET /v1/backtests?limit=2":                         "fraud",
+		"GET /v1/backtests/" + someID:                       "fraud",
+		"DELETE /v1/backtests/" + someID:                    "fraud",
 		"GET /v1/moderation/rules":                          "fraud",
 		"GET /v1/moderation/rules/meet5-first-minutes":      "fraud",
+		"PUT /v1/moderation/rules/like-storm?why=x":         "fraud",
+		"POST /v1/moderation/rules/like-storm/mode":         "fraud",
+		"GET /v1/moderation/rules/like-storm/versions":      "fraud",
+		"GET /v1/moderation/rules/like-storm/diff?from=1":   "fraud",
+		"GET /v1/moderation/rules/like-storm/hits":          "fraud",
+		"GET /v1/moderation/rules/schema.json":              "fraud",
+		"POST /v1/moderation/rules/validate":                "fraud",
 	} {
 		t.Run(route, func(t *testing.T) {
 			h.t = t
@@ -109,7 +123,7 @@ func TestAnotherMethodIsRefusedWithThoseAllowed(t *testing.T) {
 		"/v1/users/" + someID:              {http.MethodDelete, "GET"},
 		"/v1/moderation/flags/next":        {http.MethodGet, "POST"},
 		"/livez":                           {http.MethodPost, "GET"},
-		"/v1/moderation/rules/some-rule-1": {"BREW", "GET"},
+		"/v1/moderation/rules/some-rule-1": {"BREW", "GET, PUT"},
 	} {
 		h := newHouse(t, gateway.Config{})
 		rec := h.do(test.method, target, "")

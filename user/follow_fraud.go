@@ -15,23 +15,18 @@ import (
 const standingPurpose = "standing"
 
 // applyDecisions marks the users whose flags were confirmed, and clears those
-// whose flags were overturned. An upheld flag leaves its mark where it is. A
-// decision that comes again, even late, finds that it was applied.
+// whose flags were overturned, or the other way round if that was undone. An upheld
+// flag leaves its mark where it is. A decision that comes again, even late, finds
+// that it was applied.
 func (s *Service) applyDecisions(ctx context.Context, b subscription.Batch) error {
 	result := subscription.ErrNothing
 	for _, e := range b.Events {
-		var eventType string
-		switch e.Type {
-		case events.FlagConfirmed:
-			eventType = events.UserMarkedFraudulent
-		case events.FlagOverturned:
-			eventType = events.UserCleared
-		default:
-			continue
-		}
-		d, err := events.Unmarshal[events.Decision](e)
+		d, eventType, err := standingAfter(e)
 		if err != nil {
 			return subscription.Poison(e, err)
+		}
+		if eventType == "" {
+			continue
 		}
 		applied, err := s.applyDecision(ctx, d.User, e, step{
 			ID:      events.DeriveID(e.ID, standingPurpose),
@@ -46,6 +41,36 @@ func (s *Service) applyDecisions(ctx context.Context, b subscription.Batch) erro
 		}
 	}
 	return result
+}
+
+// The decisions that mark and clear, as an undone one names them.
+const (
+	confirm  = "confirm"
+	overturn = "overturn"
+)
+
+// standingAfter returns the decision in an event of the fraud log, and the type of
+// the event that follows from it; none if nothing does.
+func standingAfter(e events.Recorded) (d events.Decision, eventType string, err error) {
+	switch e.Type {
+	case events.FlagConfirmed:
+		eventType = events.UserMarkedFraudulent
+	case events.FlagOverturned:
+		eventType = events.UserCleared
+	case events.DecisionUndone:
+		u, err := events.Unmarshal[events.UndoneDecision](e)
+		switch u.Undoes {
+		case confirm:
+			eventType = events.UserCleared
+		case overturn:
+			eventType = events.UserMarkedFraudulent
+		}
+		return events.Decision{User: u.User, Rule: u.Rule, By: u.By}, eventType, err
+	default:
+		return events.Decision{}, "", nil
+	}
+	d, err = events.Unmarshal[events.Decision](e)
+	return d, eventType, err
 }
 
 // applyDecision appends what follows from a decision unless that is there. An

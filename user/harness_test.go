@@ -357,6 +357,13 @@ func (w *world) decide(eventType string, flag, id uuid.UUID) uuid.UUID {
 	return w.appendDecision(eventType, flag, data)
 }
 
+func (w *world) appendUndone(flag uuid.UUID, u events.UndoneDecision) {
+	w.Helper()
+	data, err := json.Marshal(u)
+	w.must(err)
+	w.appendDecision(events.DecisionUndone, flag, data)
+}
+
 func (w *world) appendDecision(eventType string, flag uuid.UUID, data []byte) uuid.UUID {
 	w.Helper()
 	w.flags[flag]++

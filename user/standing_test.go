@@ -59,6 +59,40 @@ func TestAUserIsFraudulentWhileAConfirmedFlagIsNotOverturned(t *testing.T) {
 	w.golden("case", r, map[string]string{anna.String(): "<anna>", one.String(): "<flag>"})
 }
 
+// A decision that was part of a bulk operation can be taken back, and with it what
+// it did to the account.
+func TestADecisionThatIsUndoneTakesItsMarkAlong(t *testing.T) {
+	w := newWorld(t)
+	anna, flag := w.register("anna"), uuid.New()
+	access := w.signIn("anna", goodPassword).access
+	w.run(w.service)
+	undo := func(decision string) {
+		w.appendUndone(flag, events.UndoneDecision{User: anna, Rule: "meet5", By: uuid.New(), Bulk: uuid.New(), Undoes: decision})
+	}
+	for _, step := range []struct {
+		what string
+		do   func()
+		want string
+	}{
+		{"a dismissal is undone", func() { undo("dismiss") }, "active"},
+		{"confirmed", func() { w.decide(events.FlagConfirmed, flag, anna) }, "fraudulent"},
+		{"an escalation is undone", func() { undo("escalate") }, "fraudulent"},
+		{"the confirmation is undone", func() { undo("confirm") }, "active"},
+		{"confirmed again", func() { w.decide(events.FlagConfirmed, flag, anna) }, "fraudulent"},
+		{"overturned", func() { w.decide(events.FlagOverturned, flag, anna) }, "active"},
+		{"that is undone", func() { undo("overturn") }, "fraudulent"},
+		{"an uphold is undone", func() { undo("uphold") }, "fraudulent"},
+	} {
+		step.do()
+		w.catchUp()
+		equal(t, "status after "+step.what, w.status(access), step.want)
+	}
+	equal(t, "events", types(w.stream(anna)), []string{
+		events.UserRegistered, events.UserMarkedFraudulent, events.UserCleared,
+		events.UserMarkedFraudulent, events.UserCleared, events.UserMarkedFraudulent,
+	})
+}
+
 func TestADecisionThatIsDeliveredAgainChangesNothing(t *testing.T) {
 	w := newWorld(t)
 	anna, flag := w.register("anna"), uuid.New()

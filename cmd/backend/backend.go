@@ -37,6 +37,8 @@ type Config struct {
 	Where                     Where
 	AdminEmail, AdminPassword string
 	RateLimits                bool
+	// MarkQuota is fraud.Config's.
+	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
 	Clock func() time.Time
 }
@@ -95,8 +97,8 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	}); err != nil {
 		return fmt.Errorf("activity service: %w", err)
 	}
-	if b.Fraud, err = fraud.New(fraud.Config{}, fraud.Deps{
-		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"],
+	if b.Fraud, err = fraud.New(fraud.Config{MarkQuota: cfg.MarkQuota}, fraud.Deps{
+		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"], Labels: b.Labels,
 		Logger: of("fraud"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("fraud service: %w", err)

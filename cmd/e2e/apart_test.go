@@ -130,6 +130,10 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 	for _, a := range append(accounts, ingest.Account{ID: target.id}) {
 		lines = append(lines, object{"id": uuid.New(), "type": "visit", "target": a.ID}, object{"id": uuid.New(), "type": "like", "target": a.ID})
 	}
+	// Whichever instance is asked knows what has become of a backtest.
+	if b := mod.try(object{}); len(b.Report.Rules) == 0 || b.Report.Events != 1 {
+		t.Errorf("%+v", b)
+	}
 	for _, name := range services[:4] { // one of each dies under way
 		_ = first[name].Process.Kill()
 	}

@@ -184,6 +184,17 @@ func TestTheMeet5Rule(t *testing.T) {
 			}
 		}
 		eventually(t, "anna's visitors", visitors(1))
+		var bulk struct {
+			ID      uuid.UUID
+			Changed int
+		}
+		mod.post("/v1/moderation/bulk", object{"filter": object{"state": "open", "user": guilty}, "decision": "confirm"}).is(http.StatusOK).into(&bulk)
+		if bulk.Changed != 1 {
+			t.Errorf("a bulk operation has changed %d flags, want 1", bulk.Changed)
+		}
+		eventually(t, "anna's visitors once it is confirmed in bulk", visitors(0))
+		mod.post("/v1/moderation/bulk/"+bulk.ID.String()+"/undo", object{}).is(http.StatusOK)
+		eventually(t, "anna's visitors once that is undone", visitors(1))
 		mod.post(path+"/decision", object{"decision": "confirm", "note": "a script"}).is(http.StatusOK)
 		eventually(t, "anna's visitors once it is confirmed", visitors(0))
 		var account struct {

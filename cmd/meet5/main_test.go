@@ -110,6 +110,7 @@ func TestWrongUsageIsSaidOnStandardErrorWithExitCode2(t *testing.T) {
 		{"up --mongo mongodb://127.0.0.1:1", []string{"--mongo needs --amqp"}},
 		{"up --amqp amqp://127.0.0.1:1", []string{"--amqp needs --mongo"}},
 		{"up --rate-limits perhaps", []string{"--rate-limits", "on", "off"}},
+		{"up --mark-quota=-1", []string{"--mark-quota"}},
 		{"simulate --members 3 --data " + nowhere, []string{"members"}},
 		{"simulate --until tomorrow --data " + nowhere, []string{"--until"}},
 		{"replay", []string{"<log>"}},
@@ -130,6 +131,11 @@ func TestWrongUsageIsSaidOnStandardErrorWithExitCode2(t *testing.T) {
 		{"backtest " + mistyped + " --data " + data, []string{mistyped, "4:", "stare"}},
 		{"backtest " + noYAML + " --data " + data, []string{noYAML}},
 		{"backtest " + meet5Rule + " --since 2026-02-02T00:00:00Z --until 2026-02-01T00:00:00Z --data " + data, []string{"--until"}},
+		{"backtest " + meet5Rule + " --thresholds 5,3 --data " + data, []string{"--thresholds", "ascend"}},
+		{"backtest " + meet5Rule + " --sample -1 --data " + data, []string{"--sample"}},
+		{"backtest " + meet5Rule + " --against guesses --data " + data, []string{"--against", "decisions"}},
+		{"backtest " + meet5Rule + " --json --markdown --data " + data, []string{"--json", "--markdown"}},
+		{"backtest " + meet5Rule + " " + meet5Rule + " --data " + data, []string{"meet5-first-minutes"}},
 		{"backtest " + meet5Rule + " --data " + nowhere, []string{nowhere, "no data"}},
 		{"rules test " + mistyped, []string{mistyped, "4:", "stare"}},
 		{"migrate up", []string{"--mongo"}},
@@ -163,7 +169,7 @@ func TestEveryCommandAndFlagOfTheContractIsThere(t *testing.T) {
 		"import":         "--actor --target --time --type --label --strict --data --mongo --amqp",
 		"simulate":       "--data --mongo --amqp",
 		"replay":         "--type --actor --target --since --until --partition --after --limit --format -o --data --mongo --amqp",
-		"backtest":       "--since --until --json --data --mongo --amqp",
+		"backtest":       "--since --until --json --markdown --curve --thresholds --against --sample --seed --data --mongo --amqp",
 		"rules test":     "<file>",
 		"migrate plan":   "--mongo",
 		"migrate up":     "--mongo",
@@ -418,6 +424,12 @@ func TestABacktestFindsTheCheatsOfASimulation(t *testing.T) {
 	}
 	if _, table := try(); !strings.Contains(table, "meet5-first-minutes") || !strings.Contains(table, "PRECISION") {
 		t.Errorf("the table is:\n%s", table)
+	}
+	if _, markdown := try("--markdown", "--thresholds", "50,100"); !strings.HasPrefix(markdown, "| rule |") || !strings.Contains(markdown, "| meet5-first-minutes | live | 100 | 4 | 4 |") {
+		t.Errorf("the Markdown is:\n%s", markdown)
+	}
+	if _, table := try("--thresholds", "50,100"); !strings.Contains(table, "THRESHOLD") {
+		t.Errorf("with thresholds, the table is:\n%s", table)
 	}
 	half := all[len(all)/2].Time
 	early, _ := try("--json", "--until", half.Format(time.RFC3339Nano))

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net"
@@ -17,6 +18,7 @@ type up struct {
 	AdminEmail    string `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
 	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
 	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	MarkQuota     uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
 	place
 }
 
@@ -27,7 +29,7 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 	}
 	b, err := backend.New(ctx, backend.Config{
 		Where: c.where(), AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
-		RateLimits: c.RateLimits == "on",
+		RateLimits: c.RateLimits == "on", MarkQuota: cmp.Or(int(c.MarkQuota), -1),
 	}, con.logger)
 	if err != nil {
 		return err

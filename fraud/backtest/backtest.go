@@ -2,14 +2,18 @@
 // very engine that runs them live.
 //
 // It promises that
-//   - a report follows from the log, the rules and the options alone: partitions
+//   - a report follows from the logs, the rules and the options alone: partitions
 //     are worked through side by side, and the order of everything in the report
 //     is fixed all the same;
 //   - the flags in it equal those that the rules would have raised live, byte for
 //     byte;
-//   - memory is bounded by the engine's state, the users hit and the samples, not
-//     by the log's length;
-//   - it reads and writes nothing else, and ends soon after ctx does.
+//   - memory is bounded by the engine's state, the users and the samples, not by
+//     the log's length. Of each user hit it keeps some 40 bytes a rule; with
+//     precision and recall, some 60 bytes of each user who did something, and with
+//     a curve two more a rule, whatever the number of thresholds. The engine's
+//     state is that of the partitions under way and, while a curve is made, of one
+//     rule at eight thresholds;
+//   - it writes nothing, and ends soon after ctx does.
 package backtest
 
 import (
@@ -21,8 +25,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/engine"
@@ -36,6 +38,8 @@ const (
 	DefaultSample = 20
 	// MaxSample bounds what may be asked for.
 	MaxSample = 10_000
+	// MaxRules is how many rules are tried at once.
+	MaxRules = 100
 	// progressEvery is after how many events of a partition progress is told.
 	progressEvery = 10_000
 )
@@ -49,41 +53,61 @@ type Options struct {
 	Since, Until time.Time
 	// Workers is how many partitions are worked through at once; GOMAXPROCS if 0.
 	Workers int
-	// Sample bounds the flags and the users listed of each rule: the first ones.
-	// DefaultSample if 0, none if negative, at most MaxSample.
+	// Sample bounds the flags and the users listed of each rule. DefaultSample if
+	// 0, none if negative, at most MaxSample.
 	Sample int
-	// Flagged are, by rule, the users with a flag on record, to compare with (see
-	// flag.Board.Standing); if nil, nothing is compared.
-	Flagged map[string][]uuid.UUID
-	// Labels are the users of whom something bad is known, to measure precision
-	// and recall against; without any, neither is measured.
+	// Seed decides which users make up the sample of those hit.
+	Seed uint64
+	// Record is what to compare with; nothing if it is zero.
+	Record Record
+	// Against says what precision and recall are measured against; Both if empty.
+	Against Against
+	// Labels are the users of whom something bad is known from elsewhere; may be
+	// nil.
 	Labels iter.Seq2[labels.Label, error]
+	// Curve has each rule tried with other thresholds, too, and the scores of all
+	// rules together taken for one. It takes a pass over the log for every eight
+	// thresholds of each rule.
+	Curve bool
+	// Thresholds are those of the curve, see CheckThresholds; Ladder's if empty.
+	Thresholds []int
 	// Progress is told how far it has come, never by two at once.
 	Progress func(Progress)
 }
 
 // Progress is how far a backtest has come.
 type Progress struct {
-	// Events have been worked through, of Total there were at its beginning.
+	// Events have been worked through, of Total: those that there were at its
+	// beginning, once for each pass over them.
 	Events uint64 `json:"events"`
 	Total  uint64 `json:"total"`
 }
 
-// ErrNoRules says that there is nothing to try.
-var ErrNoRules = errors.New("no rules to try")
+// Errors of what is to be tried.
+var (
+	ErrNoRules  = errors.New("no rules to try")
+	ErrTooMany  = fmt.Errorf("more than %d rules to try at once", MaxRules)
+	ErrBadCurve = errors.New("bad thresholds")
+)
 
 // Run tries the rules on everything in the log up to the heads that its partitions
 // have when it begins. A rule's mode does not matter. The error is ctx's, the
 // log's, or says which rule is not valid.
 func Run(ctx context.Context, activity log.Reader, rules []rule.Rule, o Options) (Report, error) {
-	if len(rules) == 0 {
+	switch {
+	case len(rules) == 0:
 		return Report{}, ErrNoRules
+	case len(rules) > MaxRules:
+		return Report{}, ErrTooMany
 	}
 	if _, err := engine.New(rules); err != nil { // before any work
 		return Report{}, err
 	}
+	if err := errors.Join(rule.CheckCost(rules), CheckThresholds(o.Thresholds)); err != nil {
+		return Report{}, err
+	}
 	o.complete()
-	b := &backtest{Options: o, log: activity, rules: rules, heads: make([]uint64, activity.Partitions())}
+	b := &backtest{Options: o, log: activity, rules: rules, users: engine.NewUsers(), heads: make([]uint64, activity.Partitions())}
 	report, err := b.run(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("backtest: %w", err)
@@ -96,28 +120,45 @@ type backtest struct {
 	Options
 	log      log.Reader
 	rules    []rule.Rule
+	users    *engine.Users
 	heads    []uint64
-	labelled map[uuid.UUID]bool // nil if there are no labels
+	known    *knowledge // nil if nothing is measured
+	crowd    *crowd     // who did something within the period; nil if nobody asks
 	progress reporter
 }
 
 func (b *backtest) run(ctx context.Context) (Report, error) {
+	passes := uint64(1)
+	var ladders []ladder
+	if b.Curve {
+		for _, r := range b.rules {
+			l := b.ladder(r)
+			ladders, passes = append(ladders, l), passes+l.passes()
+		}
+	}
 	b.progress.tell = b.Progress
 	for p := range b.heads {
 		var err error
 		if b.heads[p], err = b.log.Head(ctx, p); err != nil {
 			return Report{}, err
 		}
-		b.progress.total += b.heads[p]
+		b.progress.total += passes * b.heads[p]
 	}
-	if err := b.readLabels(ctx); err != nil {
-		return Report{}, fmt.Errorf("read labels: %w", err)
+	var err error
+	if b.known, err = b.readKnowledge(ctx); err != nil {
+		return Report{}, err
 	}
-	runs, err := b.runPartitions(ctx)
+	if b.known != nil || b.Curve {
+		b.crowd = newCrowd(len(b.rules))
+	}
+	tried, err := b.tryRules(ctx)
 	if err != nil {
 		return Report{}, err
 	}
-	return b.report(ctx, runs)
+	if err := b.climb(ctx, ladders); err != nil {
+		return Report{}, err
+	}
+	return b.report(ctx, tried, ladders)
 }
 
 func (o *Options) complete() {
@@ -128,26 +169,6 @@ func (o *Options) complete() {
 		o.Sample = DefaultSample
 	}
 	o.Sample = min(max(o.Sample, 0), MaxSample)
-}
-
-// readLabels notes which users have a label.
-func (b *backtest) readLabels(ctx context.Context) error {
-	if b.Labels == nil {
-		return nil
-	}
-	for l, err := range b.Labels {
-		if err == nil {
-			err = ctx.Err()
-		}
-		if err != nil {
-			return err
-		}
-		if b.labelled == nil {
-			b.labelled = make(map[uuid.UUID]bool)
-		}
-		b.labelled[l.User] = true
-	}
-	return nil
 }
 
 // reporter adds up the progress of all partitions.

@@ -222,24 +222,18 @@ func TestFlagsOnRecordAndLabelsAreComparedWith(t *testing.T) {
 		}
 	}
 	report := run(t, l, backtest.Options{
-		Sample:  3,
-		Flagged: map[string][]uuid.UUID{"burst": on},
-		Labels: func(yield func(labels.Label, error) bool) {
-			for _, l := range known {
-				if !yield(l, nil) {
-					return
-				}
-			}
-		},
+		Sample: 3,
+		Record: backtest.Record{Flagged: map[string][]uuid.UUID{"burst": on}},
+		Labels: each(known),
 	})
 	burst, never := report.Rules[0], report.Rules[3]
-	if c := burst.Compared; c == nil || c.Still != still || c.NoLonger != gone || c.Newly != len(hit)-still ||
+	if c := burst.OnRecord; c == nil || c.Still != still || c.NoLonger != gone || c.Newly != len(hit)-still ||
 		len(c.NewlyUsers) != min(3, c.Newly) || len(c.NoLongerUsers) != min(3, gone) {
 		t.Errorf("%+v, want %d still, %d no longer, %d newly", c, still, gone, len(hit)-still)
 	}
 	const labelled = 34 // of users 0 to 99
-	if m := burst.Measured; m == nil || m.Labelled != labelled || m.Found != right ||
-		*m.Precision != float64(right)/float64(len(hit)) || *m.Recall != float64(right)/labelled {
+	if m := burst.Measured; m == nil || m.Against != backtest.Imported || m.Bad != labelled || m.Good != 100-labelled || m.Unknown != 0 ||
+		m.HitBad != right || m.HitGood != len(hit)-right || *m.Precision != float64(right)/float64(len(hit)) || *m.Recall != float64(right)/labelled {
 		t.Errorf("%+v, want %d of %d", m, right, labelled)
 	}
 	if m := never.Measured; m == nil || m.Precision != nil || *m.Recall != 0 {
@@ -249,7 +243,8 @@ func TestFlagsOnRecordAndLabelsAreComparedWith(t *testing.T) {
 	if err := report.WriteTable(&table); err != nil {
 		t.Fatal(err)
 	}
-	if lines := strings.Split(strings.TrimSpace(table.String()), "\n"); len(lines) != 5 || !strings.Contains(lines[4], "0.0 %") {
+	if lines := strings.Split(strings.TrimSpace(table.String()), "\n"); len(lines) != 7 || !strings.Contains(lines[4], "0.0 %") ||
+		lines[6] != "Measured against imported labels: 34 bad users, 66 good ones, 0 of whom nothing is known." {
 		t.Errorf("table:\n%s", table.String())
 	}
 

@@ -1,69 +1,42 @@
 package backtest
 
 import (
-	"cmp"
 	"context"
+	"fmt"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
+	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/rule"
 )
 
-// partitionRun is what came of one partition.
-type partitionRun struct {
-	stats engine.Stats
-	// events are the activities within the period, by kind.
-	events map[rule.Kind]uint64
-	// labelled are the users with a label who did something within the period.
-	labelled map[uuid.UUID]struct{}
-	rules    []ruleRun // in the rules' order
+// listener is told what happens in one partition.
+type listener interface {
+	// wants says whether the event is to be worked through at all.
+	wants(e *events.Recorded) bool
+	// act is of an event within the period.
+	act(e *events.Recorded)
+	// hit is of the rule with that index; counts says whether it is within the
+	// period.
+	hit(rule int, h engine.Hit, counts bool)
 }
 
-// ruleRun is what came of one rule in one partition.
-type ruleRun struct {
-	hits  uint64
-	users map[uuid.UUID]struct{}
-	// first holds, of the hits, those that come first in the report's order.
-	first []engine.Hit
-}
-
-func (r *ruleRun) add(h engine.Hit, sample int) {
-	r.hits++
-	r.users[h.User] = struct{}{}
-	if sample == 0 {
-		return
-	}
-	if r.first = append(r.first, h); len(r.first) >= 2*sample {
-		r.first = firstOf(r.first, sample)
-	}
-}
-
-// firstOf sorts hits by time, then by place in the log, and keeps so many.
-func firstOf(hits []engine.Hit, most int) []engine.Hit {
-	slices.SortFunc(hits, func(a, b engine.Hit) int {
-		return cmp.Or(a.At.Compare(b.At), cmp.Compare(a.Position.Partition, b.Position.Partition),
-			cmp.Compare(a.Position.Sequence, b.Position.Sequence))
-	})
-	return hits[:min(most, len(hits))]
-}
-
-// runPartitions works through all partitions, so many at a time. The first error
-// ends the others.
-func (b *backtest) runPartitions(ctx context.Context) ([]partitionRun, error) {
+// sweep works the rules through all partitions, so many at a time, each with a
+// listener of its own. The first error ends the others.
+func (b *backtest) sweep(ctx context.Context, rules []rule.Rule, listeners func(partition int) listener) ([]engine.Stats, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	runs := make([]partitionRun, len(b.heads))
+	stats := make([]engine.Stats, len(b.heads))
 	next := make(chan int)
 	var wg sync.WaitGroup
 	for range min(b.Workers, len(b.heads)) {
 		wg.Go(func() {
 			for p := range next {
 				var err error
-				if runs[p], err = b.runPartition(ctx, p); err != nil {
+				if stats[p], err = b.sweepPartition(ctx, p, rules, listeners(p)); err != nil {
 					cancel(err)
 				}
 			}
@@ -77,25 +50,27 @@ func (b *backtest) runPartitions(ctx context.Context) ([]partitionRun, error) {
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return runs, nil
+	return stats, nil
 }
 
-// runPartition works through a partition up to its head.
-func (b *backtest) runPartition(ctx context.Context, partition int) (partitionRun, error) {
-	g, err := engine.New(b.rules)
+// sweepPartition works through a partition up to its head. A panic is an error: a
+// rule that is only tried must not end the process that tries it.
+func (b *backtest) sweepPartition(ctx context.Context, partition int, rules []rule.Rule, to listener) (_ engine.Stats, err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("panic in partition %d: %v\n%s", partition, v, debug.Stack())
+		}
+	}()
+	if err := ctx.Err(); err != nil {
+		return engine.Stats{}, err
+	}
+	g, err := engine.NewByActor(b.users, rules)
 	if err != nil {
-		return partitionRun{}, err
-	}
-	run := partitionRun{
-		events: make(map[rule.Kind]uint64), labelled: make(map[uuid.UUID]struct{}),
-		rules: make([]ruleRun, len(b.rules)),
-	}
-	for i := range run.rules {
-		run.rules[i].users = make(map[uuid.UUID]struct{})
+		return engine.Stats{}, err
 	}
 	head, told := b.heads[partition], uint64(0)
 	if head == 0 {
-		return run, nil
+		return g.Stats(), nil
 	}
 	var hits []engine.Hit
 	for c, err := range b.log.Read(ctx, partition, 0) {
@@ -103,23 +78,23 @@ func (b *backtest) runPartition(ctx context.Context, partition int) (partitionRu
 			err = ctx.Err()
 		}
 		if err != nil {
-			return partitionRun{}, err
+			return engine.Stats{}, err
 		}
 		for e := range c.Events() {
 			if e.Sequence > head {
 				break
 			}
-			hits = g.Process(&e, hits[:0])
-			at, ok := g.At()
-			if !ok || !b.counts(at) {
+			if !to.wants(&e) {
 				continue
 			}
-			run.events[rule.KindOf(e.Type)]++
-			if b.labelled[e.Stream] {
-				run.labelled[e.Stream] = struct{}{}
+			hits = g.Process(&e, hits[:0])
+			at, ok := g.At()
+			counts := ok && b.counts(at)
+			if counts {
+				to.act(&e)
 			}
 			for _, h := range hits {
-				run.rules[slices.Index(g.Rules(), h.Rule)].add(h, b.Sample)
+				to.hit(slices.Index(g.Rules(), h.Rule), h, counts)
 			}
 		}
 		if done := min(c.Last(), head); done-told >= progressEvery || done == head {
@@ -130,8 +105,7 @@ func (b *backtest) runPartition(ctx context.Context, partition int) (partitionRu
 			break
 		}
 	}
-	run.stats = g.Stats()
-	return run, nil
+	return g.Stats(), nil
 }
 
 // counts says whether a time is within the period.

@@ -1,74 +1,87 @@
 package backtest
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
-	"fmt"
-	"io"
-	"slices"
-	"strconv"
-	"text/tabwriter"
+	"maps"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/evidence"
 	"github.com/meet5/backend/fraud/rule"
 )
 
+// MaxShown is how many events of evidence are shown of a user hit: the latest.
+const MaxShown = 10
+
+// casePath is where a user is opened.
+const casePath = "/v1/moderation/users/"
+
 // Report is what a backtest found.
 type Report struct {
-	Log   string     `json:"log"`
-	Since *time.Time `json:"since,omitempty"`
-	Until *time.Time `json:"until,omitempty"`
+	Log   string `json:"log"`
+	Since *Stamp `json:"since,omitempty"`
+	Until *Stamp `json:"until,omitempty"`
 	// Events are the visits, likes and withdrawn likes within the period.
 	Events uint64 `json:"events"`
 	// Whole is about all that was worked through, within the period or not.
-	Whole engine.Stats `json:"whole"`
-	Rules []RuleReport `json:"rules"`
+	Whole    engine.Stats `json:"whole"`
+	Rules    []RuleReport `json:"rules"`
+	Together Together     `json:"together"`
+	// Cut says that lists were shortened to make the report fit.
+	Cut bool `json:"cut,omitempty"`
 }
 
 // RuleReport is what a backtest found of one rule.
 type RuleReport struct {
-	Rule    string    `json:"rule"`
-	Version string    `json:"version"`
-	Title   string    `json:"title"`
-	Mode    rule.Mode `json:"mode"`
+	Rule      string    `json:"rule"`
+	Version   string    `json:"version"`
+	Title     string    `json:"title"`
+	Mode      rule.Mode `json:"mode"`
+	Threshold int       `json:"threshold"`
 	// Events are those within the period that the rule listens to.
 	Events uint64 `json:"events"`
 	Hits   uint64 `json:"hits"`
 	// Users is how many different users were hit.
 	Users int `json:"users"`
-	// Compared is set if there were flags on record to compare with.
-	Compared *Comparison `json:"compared,omitempty"`
-	// Measured is set if there were labels to measure against.
+	// Running compares with the version of the rule that runs, if one does.
+	Running *RunningVersion `json:"running_version,omitempty"`
+	// OnRecord compares with the flags of the rule on record, if they are known.
+	OnRecord *Comparison `json:"flags_on_record,omitempty"`
+	// Measured is set unless nothing was to be measured.
 	Measured *Measure `json:"measured,omitempty"`
+	// Curve is set if one was asked for.
+	Curve *Curve `json:"curve,omitempty"`
+	// Sample is some of the users hit: those for whom the hash of the seed and
+	// their ID is lowest.
+	Sample []Sampled `json:"sample,omitempty"`
 	// Flags are the first hits as flags.
 	Flags []Flag `json:"flags,omitempty"`
 }
 
-// Comparison sets the users that the rule would flag against those with a flag of
-// it on record. The lists hold the first of each, sorted.
-type Comparison struct {
-	Newly         int         `json:"newly"`
-	NoLonger      int         `json:"no_longer"`
-	Still         int         `json:"still"`
-	NewlyUsers    []uuid.UUID `json:"newly_users,omitempty"`
-	NoLongerUsers []uuid.UUID `json:"no_longer_users,omitempty"`
+// Sampled is a user that the rule hits.
+type Sampled struct {
+	User uuid.UUID `json:"user"`
+	// Path is where moderators open the user.
+	Path string `json:"path"`
+	Hits int    `json:"hits"`
+	// FirstAt is the time of the first hit, Evidence the latest events that it
+	// rests on, of EvidenceCount.
+	FirstAt       Stamp      `json:"first_at"`
+	EvidenceCount int        `json:"evidence_count"`
+	Evidence      []Evidence `json:"evidence"`
 }
 
-// Measure sets the users that were hit against those that have a label.
-type Measure struct {
-	// Labelled are the users with a label who did something within the period,
-	// Found those of them that were hit.
-	Labelled int `json:"labelled"`
-	Found    int `json:"found"`
-	// Precision is Found of the users hit, Recall is Found of Labelled: each from
-	// 0 to 1, and null where it would be a division by zero.
-	Precision *float64 `json:"precision"`
-	Recall    *float64 `json:"recall"`
+// Evidence is an event that a hit rests on.
+type Evidence struct {
+	EventID    uuid.UUID       `json:"event_id"`
+	Type       rule.Kind       `json:"type"`
+	Target     uuid.UUID       `json:"target"`
+	OccurredAt Stamp           `json:"occurred_at"`
+	Position   events.Position `json:"position"`
 }
 
 // Flag is a flag that the rule raises.
@@ -79,150 +92,184 @@ type Flag struct {
 	Payload json.RawMessage `json:"payload"`
 }
 
-// report puts together what the partitions found.
-func (b *backtest) report(ctx context.Context, runs []partitionRun) (Report, error) {
+// report puts together what was found.
+func (b *backtest) report(ctx context.Context, t tried, ladders []ladder) (Report, error) {
 	r := Report{Log: b.log.Name(), Since: orNil(b.Since), Until: orNil(b.Until)}
 	byKind := make(map[rule.Kind]uint64)
-	labelled := 0
-	for _, run := range runs {
+	for p, run := range t.partitions {
 		for kind, n := range run.events {
 			byKind[kind] += n
 			r.Events += n
 		}
-		labelled += len(run.labelled) // an actor has one partition
-		r.Whole.Events += run.stats.Events
-		r.Whole.Activities += run.stats.Activities
-		r.Whole.Unreadable += run.stats.Unreadable
-		r.Whole.Backwards += run.stats.Backwards
-		r.Whole.Forgotten += run.stats.Forgotten
-		r.Whole.Keys += run.stats.Keys
+		add(&r.Whole, t.stats[p])
 	}
+	var all tally
+	if b.crowd != nil {
+		var err error
+		if all, err = b.crowd.judge(ctx, b.known); err != nil {
+			return Report{}, err
+		}
+	}
+	hit := make([]map[uuid.UUID]struct{}, len(b.rules))
 	for i, tried := range b.rules {
-		one := RuleReport{Rule: tried.ID, Version: tried.Version(), Title: tried.Title, Mode: tried.Mode}
+		one := RuleReport{Rule: tried.ID, Version: tried.Version(), Title: tried.Title, Mode: tried.Mode, Threshold: tried.Threshold}
 		for _, kind := range tried.Events {
 			one.Events += byKind[kind]
 		}
-		users := make(map[uuid.UUID]struct{})
-		var first []engine.Hit
-		for _, run := range runs {
-			one.Hits += run.rules[i].hits
-			for u := range run.rules[i].users {
-				users[u] = struct{}{}
-			}
-			first = append(first, run.rules[i].first...)
+		one.Hits, hit[i] = t.found(i)
+		one.Users = len(hit[i])
+		one.Running = b.running(t, i, one.Hits, hit[i])
+		if b.Record.Flagged != nil {
+			one.OnRecord = onRecord(hit[i], b.Record.Flagged[tried.ID], b.Sample)
 		}
-		one.Users = len(users)
-		if b.Flagged != nil {
-			one.Compared = compare(users, b.Flagged[tried.ID], b.Sample)
+		if b.known != nil {
+			one.Measured = b.measure(b.count(maps.Keys(hit[i])), all)
 		}
-		if b.labelled != nil {
-			one.Measured = b.measure(users, labelled)
+		if b.Curve {
+			one.Curve = b.curve(i, ladders[i], all)
 		}
-		var err error
-		if one.Flags, err = b.flags(ctx, firstOf(first, b.Sample)); err != nil {
+		if err := b.show(ctx, t, i, &one); err != nil {
 			return Report{}, err
 		}
 		r.Rules = append(r.Rules, one)
 	}
+	r.Together = b.together(hit, all)
 	return r, nil
 }
 
-func orNil(t time.Time) *time.Time {
+// add adds up what engines have counted.
+func add(sum *engine.Stats, s engine.Stats) {
+	sum.Events += s.Events
+	sum.Activities += s.Activities
+	sum.Unreadable += s.Unreadable
+	sum.Backwards += s.Backwards
+	sum.Forgotten += s.Forgotten
+	sum.Keys += s.Keys
+}
+
+func orNil(t time.Time) *Stamp {
 	if t.IsZero() {
 		return nil
 	}
-	t = t.UTC()
-	return &t
+	s := Stamp(t)
+	return &s
 }
 
-func compare(users map[uuid.UUID]struct{}, flagged []uuid.UUID, sample int) *Comparison {
-	c := &Comparison{}
-	on := make(map[uuid.UUID]struct{}, len(flagged))
-	for _, u := range flagged {
-		if _, twice := on[u]; twice {
-			continue
-		}
-		on[u] = struct{}{}
-		if _, hit := users[u]; hit {
-			c.Still++
-		} else {
-			c.NoLongerUsers = append(c.NoLongerUsers, u)
-		}
+// show adds a rule's sample and first flags, with what they rest on.
+func (b *backtest) show(ctx context.Context, t tried, i int, into *RuleReport) error {
+	var first []engine.Hit
+	users := newSample(b.Seed, b.Sample)
+	for _, p := range t.partitions {
+		first = append(first, p.rules[i].first...)
+		users.merge(p.rules[i].sample)
 	}
-	for u := range users {
-		if _, known := on[u]; !known {
-			c.NewlyUsers = append(c.NewlyUsers, u)
-		}
-	}
-	c.Newly, c.NoLonger = len(c.NewlyUsers), len(c.NoLongerUsers)
-	c.NewlyUsers, c.NoLongerUsers = firstUsers(c.NewlyUsers, sample), firstUsers(c.NoLongerUsers, sample)
-	return c
-}
-
-func firstUsers(users []uuid.UUID, most int) []uuid.UUID {
-	slices.SortFunc(users, func(a, b uuid.UUID) int { return bytes.Compare(a[:], b[:]) })
-	return users[:min(most, len(users))]
-}
-
-func (b *backtest) measure(users map[uuid.UUID]struct{}, labelled int) *Measure {
-	m := &Measure{Labelled: labelled}
-	for u := range users {
-		if b.labelled[u] {
-			m.Found++
-		}
-	}
-	m.Precision, m.Recall = ratio(m.Found, len(users)), ratio(m.Found, labelled)
-	return m
-}
-
-func ratio(n, of int) *float64 {
-	if of == 0 {
-		return nil
-	}
-	r := float64(n) / float64(of)
-	return &r
-}
-
-func (b *backtest) flags(ctx context.Context, hits []engine.Hit) ([]Flag, error) {
-	flags := make([]Flag, len(hits))
-	for i, h := range hits {
-		shown, err := evidence.Read(ctx, b.log, h.Shown())
+	for _, h := range firstOf(first, b.Sample) {
+		f, err := b.flag(ctx, h)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		e, err := h.Flag(shown)
+		into.Flags = append(into.Flags, f)
+	}
+	for _, user := range users.trim() {
+		s, err := b.sampled(ctx, user, users.users[user])
 		if err != nil {
-			return nil, err
+			return err
 		}
-		flags[i] = Flag{ID: e.Stream, RaisedAt: e.OccurredAt, Payload: e.Data}
-	}
-	return flags, nil
-}
-
-// WriteTable writes the report as a table for people, one rule a line.
-func (r Report) WriteTable(w io.Writer) error {
-	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(t, "RULE\tVERSION\tMODE\tEVENTS\tHITS\tUSERS\tNEW\tGONE\tSTILL\tPRECISION\tRECALL\t")
-	for _, one := range r.Rules {
-		newly, gone, still, precision, recall := "-", "-", "-", "-", "-"
-		if c := one.Compared; c != nil {
-			newly, gone, still = strconv.Itoa(c.Newly), strconv.Itoa(c.NoLonger), strconv.Itoa(c.Still)
-		}
-		if m := one.Measured; m != nil {
-			precision, recall = percent(m.Precision), percent(m.Recall)
-		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%d\t%d\t%s\t%s\t%s\t%s\t%s\t\n", one.Rule, one.Version, one.Mode,
-			one.Events, one.Hits, one.Users, newly, gone, still, precision, recall)
-	}
-	if err := t.Flush(); err != nil {
-		return fmt.Errorf("write the report: %w", err)
+		into.Sample = append(into.Sample, s)
 	}
 	return nil
 }
 
-func percent(r *float64) string {
-	if r == nil {
-		return "-"
+func (b *backtest) flag(ctx context.Context, h engine.Hit) (Flag, error) {
+	shown, err := evidence.Read(ctx, b.log, h.Shown())
+	if err != nil {
+		return Flag{}, err
 	}
-	return strconv.FormatFloat(100**r, 'f', 1, 64) + " %"
+	e, err := h.Flag(shown)
+	return Flag{ID: e.Stream, RaisedAt: e.OccurredAt, Payload: e.Data}, err
+}
+
+func (b *backtest) sampled(ctx context.Context, user uuid.UUID, u *sampled) (Sampled, error) {
+	rests := u.first.Evidence
+	s := Sampled{User: user, Path: casePath + user.String(), Hits: u.hits, FirstAt: Stamp(u.first.At), EvidenceCount: len(rests)}
+	shown, err := evidence.Read(ctx, b.log, rests[max(0, len(rests)-MaxShown):])
+	if err != nil {
+		return Sampled{}, err
+	}
+	for _, e := range shown {
+		a, err := events.ParseActivity(e.Data)
+		if err != nil {
+			return Sampled{}, err
+		}
+		s.Evidence = append(s.Evidence, Evidence{
+			EventID: e.ID, Type: rule.KindOf(e.Type), Target: a.Target, OccurredAt: Stamp(e.OccurredAt), Position: e.Position,
+		})
+	}
+	return s, nil
+}
+
+// Fit returns the report as JSON of at most so many bytes. To make it fit, first
+// the flags are left out, then the lists of users are halved until they are gone,
+// then the points of the curves are left out. If even that is too large it is
+// returned all the same.
+func (r Report) Fit(most int) (json.RawMessage, error) {
+	cut := []func(*RuleReport){func(one *RuleReport) { one.Flags = nil }}
+	longest := 0
+	for _, one := range r.Rules {
+		longest = max(longest, len(one.Sample), one.listed())
+	}
+	for n := longest / 2; longest > 0; n /= 2 {
+		cut = append(cut, func(one *RuleReport) { one.shorten(n) })
+		if n == 0 {
+			break
+		}
+	}
+	cut = append(cut, func(one *RuleReport) {
+		if one.Curve != nil {
+			one.Curve = &Curve{Quality: one.Curve.Quality}
+		}
+	})
+	text, err := json.Marshal(r)
+	for ; err == nil && len(text) > most && len(cut) > 0; cut = cut[1:] {
+		r.Cut = true
+		rules := make([]RuleReport, len(r.Rules))
+		for i, one := range r.Rules {
+			cut[0](&one)
+			rules[i] = one
+		}
+		r.Rules = rules
+		text, err = json.Marshal(r)
+	}
+	return text, err
+}
+
+// listed is the length of the longest list of users to compare with.
+func (r *RuleReport) listed() (n int) {
+	if c := r.OnRecord; c != nil {
+		n = max(n, len(c.NewlyUsers), len(c.NoLongerUsers))
+	}
+	if v := r.Running; v != nil {
+		n = max(n, len(v.NewlyUsers), len(v.NoLongerUsers))
+	}
+	return n
+}
+
+// shorten keeps at most n of each list of users.
+func (r *RuleReport) shorten(n int) {
+	r.Sample = r.Sample[:min(n, len(r.Sample))]
+	if r.OnRecord != nil {
+		c := r.OnRecord.shorten(n)
+		r.OnRecord = &c
+	}
+	if r.Running != nil {
+		v := *r.Running
+		v.Comparison = v.shorten(n)
+		r.Running = &v
+	}
+}
+
+func (c Comparison) shorten(n int) Comparison {
+	c.NewlyUsers = c.NewlyUsers[:min(n, len(c.NewlyUsers))]
+	c.NoLongerUsers = c.NoLongerUsers[:min(n, len(c.NoLongerUsers))]
+	return c
 }

@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -117,8 +117,38 @@ func TestOnARealStreamItMeasuresWhatAFewLinesOverTheFileDo(t *testing.T) {
 		}
 	}
 
+	// The area under the curve of the same count, by pairs of a banned user and
+	// another, over as many thresholds.
+	thresholds := []int{1, 2, 3, 4, 5, 7, 10, 15, 20, 30}
+	rungs := make(map[string]int)
+	var bannedAt, othersAt [11]float64 // users by the highest threshold reached
+	for u := range first {
+		for _, t := range thresholds {
+			if early[u] >= t {
+				rungs[u]++
+			}
+		}
+		if bad[u] {
+			bannedAt[rungs[u]]++
+		} else {
+			othersAt[rungs[u]]++
+		}
+	}
+	won, pairs := 0.0, 0.0
+	for high, b := range bannedAt {
+		for low, o := range othersAt {
+			pairs += b * o
+			switch {
+			case high > low:
+				won += b * o
+			case high == low:
+				won += b * o / 2
+			}
+		}
+	}
+
 	r := aRule("three-early", 3, rule.Window{SinceAccountCreation: rule.Duration(10 * time.Minute)}, rule.Count)
-	report, err := backtest.Run(t.Context(), l, []rule.Rule{r}, backtest.Options{Labels: each(known)})
+	report, err := backtest.Run(t.Context(), l, []rule.Rule{r}, backtest.Options{Labels: each(known), Curve: true, Thresholds: thresholds})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,11 +157,33 @@ func TestOnARealStreamItMeasuresWhatAFewLinesOverTheFileDo(t *testing.T) {
 		t.Errorf("%d events, %d hits on %d users; want %d, and %d", got.Events, got.Hits, got.Users, len(all), hits)
 	}
 	m := got.Measured
-	if m == nil || m.Labelled != banned || m.Found != right ||
-		math.Abs(*m.Precision-float64(right)/float64(hits)) > 1e-9 || math.Abs(*m.Recall-float64(right)/float64(banned)) > 1e-9 {
+	if m == nil || m.Bad != banned || m.Good != len(first)-banned || m.HitBad != right ||
+		!near(m.Precision, float64(right)/float64(hits)) || !near(m.Recall, float64(right)/float64(banned)) {
 		t.Errorf("%+v; want %d of %d banned among %d", m, right, banned, hits)
 	}
-	t.Logf("precision %.3f, recall %.3f", *m.Precision, *m.Recall)
+	if !near(got.Curve.AUC, won/pairs) || got.Curve.Points[2].Users != hits {
+		t.Errorf("AUC %v, want %v", *got.Curve.AUC, won/pairs)
+	}
+	t.Logf("precision %.3f, recall %.3f, AUC %.3f", *m.Precision, *m.Recall, *got.Curve.AUC)
+
+	book, err := rulebook.Rules()
+	if err != nil {
+		t.Fatal(err)
+	}
+	report, err = backtest.Run(t.Context(), l, book, backtest.Options{Labels: each(known)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, one := range report.Rules {
+		if m := one.Measured; m.Bad != banned || m.Good != len(first)-banned || m.HitBad+m.HitGood != one.Users {
+			t.Errorf("%s: %d users; %+v", one.Rule, one.Users, m)
+		}
+	}
+	var table strings.Builder
+	if err := report.WriteMarkdown(&table); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("the shipped rules:\n%s", table.String())
 }
 
 // BenchmarkRun is a backtest of the real stream from the embedded log.
@@ -146,11 +198,12 @@ func BenchmarkRun(b *testing.B) {
 	for _, c := range []struct {
 		name  string
 		rules []rule.Rule
-	}{{"one rule", book[2:3]}, {"the book", book}} {
+		curve bool
+	}{{"one rule", book[2:3], false}, {"the book", book, false}, {"one curve", book[2:3], true}, {"curves of the book", book, true}} {
 		for _, workers := range []int{1, 2} {
 			b.Run(c.name+"/workers="+strconv.Itoa(workers), func(b *testing.B) {
 				for b.Loop() {
-					if _, err := backtest.Run(b.Context(), l, c.rules, backtest.Options{Workers: workers, Labels: each(known)}); err != nil {
+					if _, err := backtest.Run(b.Context(), l, c.rules, backtest.Options{Workers: workers, Labels: each(known), Curve: c.curve}); err != nil {
 						b.Fatal(err)
 					}
 				}

@@ -3,6 +3,7 @@ package flag
 import (
 	"encoding/json"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/google/uuid"
@@ -41,16 +42,29 @@ var allowed = map[Decision]struct {
 // Decide makes the event of a decision, without an ID. The error is an
 // ErrNotAllowed that says why the flag's state does not allow it.
 func (f *Flag) Decide(d Decision, by uuid.UUID, note string, at time.Time) (events.Event, error) {
+	return f.decide(d, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note}, at)
+}
+
+// DecideInBulk is Decide as a part of a bulk operation.
+func (f *Flag) DecideInBulk(d Decision, by uuid.UUID, note string, bulk uuid.UUID, at time.Time) (events.Event, error) {
+	e, err := f.decide(d, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note, Bulk: &bulk}, at)
+	e.ID = events.DeriveID(bulk, f.ID.String())
+	return e, err
+}
+
+func (f *Flag) decide(d Decision, payload events.Decision, at time.Time) (events.Event, error) {
 	rule, known := allowed[d]
 	switch {
 	case !known:
 		return events.Event{}, fmt.Errorf("%w: %q is no decision", ErrNotAllowed, d)
+	case f.Due(at):
+		return events.Event{}, fmt.Errorf("%w: the flag expired at %s", ErrNotAllowed, f.ExpiresAt.UTC().Format(time.RFC3339))
 	case d == Escalate && f.Escalated:
 		return events.Event{}, fmt.Errorf("%w: the flag has been escalated already", ErrNotAllowed)
 	}
 	for _, from := range rule.from {
 		if f.State == from {
-			return f.event(rule.eventType, at, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note})
+			return f.event(rule.eventType, at, payload)
 		}
 	}
 	return events.Event{}, fmt.Errorf("%w: the flag is %s; %s needs one that is %s", ErrNotAllowed, f.State, d, orList(rule.from))
@@ -92,6 +106,30 @@ func (f *Flag) Assign(assignee, by uuid.UUID, at time.Time) (events.Event, error
 // Annotate makes the event of a moderator's note, without an ID.
 func (f *Flag) Annotate(by uuid.UUID, text string, at time.Time) (events.Event, error) {
 	return f.event(events.FlagNoted, at, events.Note{By: by, Text: text})
+}
+
+// Expire makes the event that the flag's time is over. It follows from the flag, so
+// that whoever finds it makes the same one. now is only asked whether it is time.
+func (f *Flag) Expire(now time.Time) (events.Event, error) {
+	if !f.Due(now) {
+		return events.Event{}, fmt.Errorf("%w: the flag is %s and not due to expire", ErrNotAllowed, f.State)
+	}
+	e, err := f.event(events.FlagExpired, f.ExpiresAt, events.Expiry{User: f.User, Rule: f.Rule})
+	e.ID = events.DeriveID(f.ID, "expired "+strconv.FormatUint(e.Version, 10))
+	return e, err
+}
+
+// Undo makes the event that takes back a bulk operation's decision, provided that
+// the flag still stands where that has left it.
+func (f *Flag) Undo(d Decision, left events.BulkFlag, by uuid.UUID, note string, bulk uuid.UUID, at time.Time) (events.Event, error) {
+	if f.SettledBy != left.Version {
+		return events.Event{}, fmt.Errorf("%w: the flag has moved on since and is %s", ErrNotAllowed, f.State)
+	}
+	e, err := f.event(events.DecisionUndone, at, events.UndoneDecision{
+		User: f.User, Rule: f.Rule, By: by, Note: note, Bulk: bulk, Undoes: string(d), Standpoint: left.Before,
+	})
+	e.ID = events.DeriveID(bulk, "undo "+f.ID.String())
+	return e, err
 }
 
 // event makes the flag's next event.

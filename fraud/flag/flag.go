@@ -4,12 +4,15 @@
 // The states and the ways between them:
 //
 //	open ── confirm ──► confirmed ── appeal ──► appealed ── uphold ──► upheld
-//	  │                     └──── overturn ────────┴── overturn ──► overturned
-//	  └─── dismiss ──► dismissed
+//	  │ │                   └──── overturn ────────┴── overturn ──► overturned
+//	  │ └─ dismiss ──► dismissed
+//	  └─── its time is over ──► expired
 //
-// An open flag may be escalated, once, and stays open. Dismissed, upheld and
-// overturned are final. Notes may be added in every state, and a flag can be
-// assigned in all but the final ones.
+// An open flag may be escalated, once, and stays open; from then on it does not
+// expire. Dismissed, upheld, overturned and expired are final, but that a decision
+// which was part of a bulk operation can be undone: the flag is back where it stood
+// before. Notes may be added in every state, and a flag can be assigned in all but
+// the final ones.
 package flag
 
 import (
@@ -35,13 +38,21 @@ const (
 	Appealed   State = "appealed"
 	Upheld     State = "upheld"
 	Overturned State = "overturned"
+	Expired    State = "expired"
 )
 
 // States lists all states, in the order in which a flag may come to them.
-func States() []State { return []State{Open, Confirmed, Dismissed, Appealed, Upheld, Overturned} }
+func States() []State {
+	return []State{Open, Confirmed, Dismissed, Appealed, Upheld, Overturned, Expired}
+}
 
 // Final says whether nothing can be decided any more.
-func (s State) Final() bool { return s == Dismissed || s == Upheld || s == Overturned }
+func (s State) Final() bool {
+	return s == Dismissed || s == Upheld || s == Overturned || s == Expired
+}
+
+// Stands says whether the flag holds good, or may yet turn out to.
+func (s State) Stands() bool { return s != Dismissed && s != Overturned && s != Expired }
 
 // Waiting says whether a moderator's decision is awaited.
 func (s State) Waiting() bool { return s == Open || s == Appealed }
@@ -65,6 +76,11 @@ type Flag struct {
 	Assignee uuid.UUID
 	// DecidedAt is when its latest decision was made; zero if there is none.
 	DecidedAt time.Time
+	// ExpiresAt is when it expires if it is still open and not escalated; zero if it
+	// never does.
+	ExpiresAt time.Time
+	// SettledBy is the version of the event that brought it to where it stands.
+	SettledBy uint64
 	// Version counts its events.
 	Version uint64
 }
@@ -91,7 +107,10 @@ func (f *Flag) Apply(e events.Recorded) error {
 		next = Flag{
 			ID: e.Stream, User: raised.User, Rule: raised.Rule, RuleVersion: raised.RuleVersion, Score: raised.Score,
 			Observed: raised.Observed, Threshold: raised.Threshold, Evidence: evidence,
-			RaisedAt: e.OccurredAt, State: Open,
+			RaisedAt: e.OccurredAt, State: Open, SettledBy: e.Version,
+		}
+		if raised.ExpiresAt != nil {
+			next.ExpiresAt = *raised.ExpiresAt
 		}
 	case events.FlagAssigned:
 		a, err := events.Unmarshal[events.Assignment](e)
@@ -103,18 +122,61 @@ func (f *Flag) Apply(e events.Recorded) error {
 			next.Assignee = *a.Assignee
 		}
 	case events.FlagEscalated:
-		next.Escalated, next.DecidedAt = true, e.OccurredAt
+		next.Escalated, next.DecidedAt, next.SettledBy = true, e.OccurredAt, e.Version
 	case events.FlagAppealed:
-		next.State = Appealed
+		next.State, next.SettledBy = Appealed, e.Version
+	case events.FlagExpired:
+		next.State, next.SettledBy = Expired, e.Version
+	case events.DecisionUndone:
+		u, err := events.Unmarshal[events.UndoneDecision](e)
+		if err != nil {
+			return err
+		}
+		next.standAt(u.Standpoint)
+		next.SettledBy = e.Version
 	default:
 		if to, ok := decided[e.Type]; ok {
-			next.State, next.DecidedAt = to, e.OccurredAt
+			next.State, next.DecidedAt, next.SettledBy = to, e.OccurredAt, e.Version
 		}
 		// What is left, a note or a type of a later build, changes nothing here.
 	}
 	next.Version = e.Version
 	*f = next
 	return nil
+}
+
+// Standpoint is where the flag stands.
+func (f *Flag) Standpoint() events.Standpoint {
+	p := events.Standpoint{State: string(f.State), Escalated: f.Escalated}
+	if !f.DecidedAt.IsZero() {
+		at := f.DecidedAt
+		p.DecidedAt = &at
+	}
+	return p
+}
+
+func (f *Flag) standAt(p events.Standpoint) {
+	f.State, f.Escalated, f.DecidedAt = State(p.State), p.Escalated, time.Time{}
+	if p.DecidedAt != nil {
+		f.DecidedAt = *p.DecidedAt
+	}
+}
+
+// expires says whether it will expire unless something is decided.
+func (f *Flag) expires() bool { return f.State == Open && !f.Escalated && !f.ExpiresAt.IsZero() }
+
+// Due says whether it should have expired at a time.
+func (f *Flag) Due(now time.Time) bool { return f.expires() && !now.Before(f.ExpiresAt) }
+
+// covers says whether it keeps a hit of its rule on its user from raising another.
+func (f *Flag) covers(at time.Time) bool {
+	switch {
+	case f.State == Dismissed, f.State == Overturned:
+		return at.Before(f.DecidedAt.Add(Snooze))
+	case f.State == Expired, f.expires():
+		return at.Before(f.ExpiresAt)
+	}
+	return true
 }
 
 // decided is the state that an event of a decision leads to.

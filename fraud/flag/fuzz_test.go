@@ -22,6 +22,10 @@ func FuzzReadRaised(f *testing.F) {
 			t.Fatalf("%q has %d pieces of evidence", data, evidence)
 		}
 		written := events.Flag{User: uuid.UUID{1}, Rule: rule, RuleVersion: rule, Observed: observed, Threshold: observed}
+		if n%2 == 1 {
+			end := time.Unix(int64(n%1000), 0).UTC()
+			written.ExpiresAt = &end
+		}
 		for range min(max(n, 0), 20) {
 			written.Evidence = append(written.Evidence, events.Evidence{EventID: uuid.UUID{2}, Type: rule, OccurredAt: time.Unix(1, 0)})
 		}
@@ -34,7 +38,8 @@ func FuzzReadRaised(f *testing.F) {
 			t.Fatal(err)
 		}
 		got, evidence, err := readRaised(events.Recorded{Event: events.Event{Data: text}})
-		if err != nil || evidence != len(want.Evidence) || got.Rule != want.Rule || got.User != want.User || got.Observed != want.Observed || got.RuleVersion != want.RuleVersion {
+		if err != nil || evidence != len(want.Evidence) || got.Rule != want.Rule || got.User != want.User || got.Observed != want.Observed || got.RuleVersion != want.RuleVersion ||
+			(got.ExpiresAt == nil) != (want.ExpiresAt == nil) || got.ExpiresAt != nil && !got.ExpiresAt.Equal(*want.ExpiresAt) {
 			t.Fatalf("%s is read as %+v with %d pieces of evidence (%v)", text, got, evidence, err)
 		}
 	})

@@ -22,11 +22,16 @@ type Record struct {
 type Entry struct {
 	At time.Time
 	// Type is the event's type without domain and version: raised, confirmed,
-	// dismissed, escalated, appealed, upheld, overturned, assigned, noted.
+	// dismissed, escalated, appealed, upheld, overturned, assigned, noted, expired,
+	// undone, or what a later build calls its own.
 	Type string
-	// By is who did it; uuid.Nil if a rule did.
+	// By is who did it; uuid.Nil if it is not known, or nobody did.
 	By   uuid.UUID
 	Note string
+	// Bulk is the operation that it was a part of; uuid.Nil if it was not.
+	Bulk uuid.UUID
+	// Undoes is the decision that an entry of type undone takes back.
+	Undoes Decision
 	// Assignee is set on an entry of type assigned, unless the flag was given
 	// back.
 	Assignee uuid.UUID
@@ -92,24 +97,37 @@ func (r *Record) note(e events.Recorded) error {
 		}
 		entry.By, entry.Note = n.By, n.Text
 		r.Notes = append(r.Notes, Note{At: e.OccurredAt, By: n.By, Text: n.Text})
-	default:
+	case events.FlagConfirmed, events.FlagDismissed, events.FlagEscalated, events.FlagUpheld, events.FlagOverturned:
 		d, err := events.Unmarshal[events.Decision](e)
 		if err != nil {
 			return err
 		}
 		entry.By, entry.Note = d.By, d.Note
+		if d.Bulk != nil {
+			entry.Bulk = *d.Bulk
+		}
+	case events.DecisionUndone:
+		u, err := events.Unmarshal[events.UndoneDecision](e)
+		if err != nil {
+			return err
+		}
+		entry.By, entry.Note, entry.Bulk, entry.Undoes = u.By, u.Note, u.Bulk, Decision(u.Undoes)
 	}
+	// Of other types, an expiry or what a later build writes, there is only the time.
 	r.History = append(r.History, entry)
 	return nil
 }
 
-// typePrefix begins the type of every event that is about a flag, also of those
-// that a later build adds.
+// typePrefix begins the type of every event that a flag may begin with, also of
+// those that a later build adds.
 const typePrefix = "fraud.flag_"
 
-// shortType makes "confirmed" of "fraud.flag_confirmed.v1".
+// shortType makes "confirmed" of "fraud.flag_confirmed.v1", and "undone" of
+// "fraud.decision_undone.v1".
 func shortType(eventType string) string {
-	s := strings.TrimPrefix(eventType, typePrefix)
-	s, _, _ = strings.Cut(s, ".")
+	s, _, _ := strings.Cut(strings.TrimPrefix(eventType, "fraud."), ".")
+	for _, about := range []string{"flag_", "decision_"} {
+		s = strings.TrimPrefix(s, about)
+	}
 	return s
 }

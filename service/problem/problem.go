@@ -45,6 +45,10 @@ type Problem struct {
 type FieldError struct {
 	Field   string `json:"field"` // a path as in "filter.states[2]"
 	Message string `json:"message"`
+	// Line and Column, from 1, are where in a body of many lines it stands; 0 if that
+	// is not said.
+	Line   int `json:"line,omitempty"`
+	Column int `json:"column,omitempty"`
 }
 
 // Field makes a FieldError, for calls such as

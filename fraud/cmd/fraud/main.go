@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/fraud"
+	"github.com/meet5/backend/fraud/side/mongoside"
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
@@ -17,6 +19,7 @@ import (
 type flags struct {
 	node.Flags
 	node.Keys
+	MarkQuota uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
 }
 
 func main() { run.Main("fraud", realMain) }
@@ -39,9 +42,9 @@ func assemble(ctx context.Context, f flags, onListen func(net.Addr)) error {
 	n.OnListen = onListen
 	ledger := mongoledger.Open(n.Database("fraud"))
 	n.Await("the fraud service's ledger", ledger.Check)
-	s, err := fraud.New(fraud.Config{}, fraud.Deps{
+	s, err := fraud.New(fraud.Config{MarkQuota: cmp.Or(int(f.MarkQuota), -1)}, fraud.Deps{
 		Log: n.Log(events.FraudLog, events.FraudPartitions), Activity: n.Reader(events.ActivityLog, events.ActivityPartitions),
-		Ledger: ledger, Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
+		Ledger: ledger, Labels: mongoside.Open(n.Database("fraud")), Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return err

@@ -9,16 +9,19 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
+	"go.mongodb.org/mongo-driver/v2/mongo"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
 	"github.com/meet5/backend/events/servertest"
 	"github.com/meet5/backend/events/subscription/mongoledger"
+	"github.com/meet5/backend/fraud"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
 )
@@ -32,6 +35,7 @@ type deployment struct {
 	ctx      context.Context
 	flags    flags
 	activity *log.Log
+	logs     *mongo.Database
 	signer   *token.Signer
 }
 
@@ -54,6 +58,7 @@ func newDeployment(t *testing.T) *deployment {
 	if err := mongoledger.Create(ctx, side); err != nil {
 		t.Fatal(err)
 	}
+	d.logs = logs
 	d.activity = log.New(mongolog.Open(logs, events.ActivityLog, events.ActivityPartitions), log.Options{})
 	t.Cleanup(d.activity.Close)
 	d.publishKeys()
@@ -206,4 +211,72 @@ func TestTheServiceOnRealServicesAcrossARestart(t *testing.T) {
 		t.Errorf("%d flags, want 2", len(page.Items))
 	}
 	stop()
+}
+
+// raise writes open flags straight into the fraud log.
+func (d *deployment) raise(n int) (ids []uuid.UUID) {
+	d.Helper()
+	l := log.New(mongolog.Open(d.logs, events.FraudLog, events.FraudPartitions), log.Options{})
+	defer l.Close()
+	var evs []events.Event
+	for range n {
+		id := uuid.New()
+		data, err := json.Marshal(events.Flag{User: uuid.New(), Rule: "some-rule", RuleVersion: "v", Score: 40, Evidence: []events.Evidence{}})
+		if err != nil {
+			d.Fatal(err)
+		}
+		ids = append(ids, id)
+		evs = append(evs, events.Event{ID: uuid.New(), Type: events.FlagRaised, Stream: id, Version: 1, OccurredAt: time.Now(), Data: data})
+	}
+	if _, err := l.Append(d.ctx, evs...); err != nil {
+		d.Fatal(err)
+	}
+	return ids
+}
+
+type operation struct {
+	ID      uuid.UUID
+	Changed int
+	Items   []uuid.UUID
+	Refused []struct{ ID uuid.UUID }
+	Undone  *struct{ Changed int }
+}
+
+// A bulk operation of the largest size that is allowed meets, at another instance,
+// moderators who decide one by one: every flag is decided on once. Then it is undone.
+func TestTheLargestBulkOperationBesideSingleDecisions(t *testing.T) {
+	d := newDeployment(t)
+	ids := d.raise(fraud.MaxBulk)
+	first, stopFirst := d.start()
+	second, stopSecond := d.start()
+	defer stopFirst()
+	defer stopSecond()
+	single := 0
+	var o operation
+	note := strings.Repeat("<", fraud.MaxBulkNote)
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for _, id := range ids[:20] {
+			var f flagged
+			if d.ask("POST", second+"/v1/moderation/flags/"+id.String()+"/decision", `{"decision":"dismiss"}`, &f) == http.StatusOK {
+				single++
+			}
+		}
+	})
+	wg.Go(func() {
+		if status := d.ask("POST", first+"/v1/moderation/bulk", `{"filter":{"rule":"some-rule"},"decision":"confirm","note":"`+note+`"}`, &o); status != http.StatusOK {
+			t.Errorf("status %d", status)
+		}
+	})
+	wg.Wait()
+	if o.Changed+single != len(ids) || o.Changed+len(o.Refused) != len(ids) || o.Changed < len(ids)-20 {
+		t.Errorf("%d were decided on in bulk, %d refused, and %d one by one, of %d", o.Changed, len(o.Refused), single, len(ids))
+	}
+	var undone operation
+	if status := d.ask("POST", second+"/v1/moderation/bulk/"+o.ID.String()+"/undo", `{}`, &undone); status != http.StatusOK || undone.Undone.Changed != o.Changed {
+		t.Errorf("%d: %+v were undone, want %d", status, undone.Undone, o.Changed)
+	}
+	if status := d.ask("POST", first+"/v1/moderation/bulk/"+o.ID.String()+"/undo", `{}`, &undone); status != http.StatusConflict {
+		t.Errorf("undone twice: %d", status)
+	}
 }

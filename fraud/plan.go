@@ -1,0 +1,202 @@
+package fraud
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/meet5/backend/fraud/engine"
+	"github.com/meet5/backend/fraud/register"
+	"github.com/meet5/backend/fraud/rule"
+)
+
+// plan is what engines are to run, by the register at a revision.
+type plan struct {
+	revision uint64
+	rules    []planned // sorted by ID
+	// past are versions that raise flags no more, but did, somewhere in the activity
+	// log. An instance that has not been there yet needs them.
+	past []planned
+	// left are the rules that should run and cannot, with the reason.
+	left map[string]error
+}
+
+// planned is a rule's version that is to run.
+type planned struct {
+	rule.Rule
+	version string
+	spans   []register.Span // where its hits raise flags
+}
+
+// planRules makes a plan of what the log says of the rules.
+func (s *Service) planRules() *plan {
+	known, revision := s.rules.All()
+	p := &plan{revision: revision}
+	p.choose(known)
+	for id, err := range p.left {
+		s.deps.Logger.Warn("a rule does not run", "rule", id, "error", err)
+	}
+	for _, k := range known {
+		runs := slices.ContainsFunc(p.rules, func(r planned) bool { return r.ID == k.ID })
+		var done []string
+		for _, span := range k.Spans {
+			if runs && span.Version == k.Current().Hash || slices.Contains(done, span.Version) {
+				continue
+			}
+			done = append(done, span.Version)
+			r, err := k.Read(span.Version)
+			if err == nil {
+				_, err = engine.New([]rule.Rule{r})
+			}
+			if err != nil {
+				s.deps.Logger.Warn("a version of a rule cannot be read: what it should raise where it was live is left to instances that can",
+					"rule", k.ID, "version", span.Version, "error", err)
+				continue
+			}
+			p.past = append(p.past, planned{r, span.Version, spansOf(k, span.Version)})
+		}
+	}
+	return p
+}
+
+// choose takes the rules that are to run. The register lets no more through than can
+// run; should the log hold more all the same, of two changes at once or of a build with
+// other bounds, live rules come first, and then the order of their IDs.
+func (p *plan) choose(known []register.Rule) {
+	var specs []rule.Rule
+	fits := func(k register.Rule) error {
+		if len(specs) >= register.MaxRunning {
+			return fmt.Errorf("%d rules run already, and at most that many can", register.MaxRunning)
+		}
+		return register.Fit(append(slices.Clip(specs), k.Spec))
+	}
+	if all := running(known); len(all) <= register.MaxRunning && register.Fit(all) == nil {
+		fits = func(register.Rule) error { return nil } // so it is nearly always
+	}
+	for _, mode := range []rule.Mode{rule.Live, rule.Shadow} {
+		for _, k := range known {
+			if !k.Runs() || k.Mode != mode {
+				continue
+			}
+			if err := fits(k); err != nil {
+				if p.left == nil {
+					p.left = make(map[string]error)
+				}
+				p.left[k.ID] = err
+				continue
+			}
+			specs = append(specs, k.Spec)
+			p.rules = append(p.rules, planned{k.Spec, k.Current().Hash, spansOf(k, k.Current().Hash)})
+		}
+	}
+	slices.SortFunc(p.rules, func(a, b planned) int { return cmp.Compare(a.ID, b.ID) })
+}
+
+// running are the rules that should run.
+func running(known []register.Rule) (specs []rule.Rule) {
+	for _, k := range known {
+		if k.Runs() {
+			specs = append(specs, k.Spec)
+		}
+	}
+	return specs
+}
+
+func spansOf(k register.Rule, version string) (spans []register.Span) {
+	for _, s := range k.Spans {
+		if s.Version == version {
+			spans = append(spans, s)
+		}
+	}
+	return spans
+}
+
+// print is equal for plans that want the same run, and raised in the same places.
+func (p *plan) print() string {
+	var b strings.Builder
+	for _, list := range [][]planned{p.rules, p.past} {
+		for _, r := range list {
+			fmt.Fprintf(&b, "%s %s %s %v\n", r.ID, r.version, r.Mode, r.spans)
+		}
+		b.WriteString("--\n")
+	}
+	return b.String()
+}
+
+// crew is the engines of a partition.
+type crew []*runner
+
+// runner is one of them. The first runs what is live or in shadow. The rest are there
+// while the partition has not come to where a past version ceased to raise flags: one
+// each, since an engine has room for one version of a rule.
+type runner struct {
+	engine *engine.Engine
+	spans  map[string][]register.Span // by rule
+	last   uint64                     // the last event that matters to it
+}
+
+// spanKey names a span of a partition.
+type spanKey struct {
+	rule, version string
+	begin         uint64
+}
+
+// newCrew makes a partition's engines, with nothing counted yet. Of past versions it
+// takes those with a span that is needed.
+func newCrew(users *engine.Users, p *plan, partition int, needed func(spanKey, register.Span) bool) (crew, error) {
+	all := &runner{last: 1<<64 - 1, spans: make(map[string][]register.Span, len(p.rules))}
+	specs := make([]rule.Rule, len(p.rules))
+	for i, r := range p.rules {
+		specs[i], all.spans[r.ID] = r.Rule, r.spans
+	}
+	var err error
+	if all.engine, err = engine.NewByActor(users, specs); err != nil {
+		return nil, err
+	}
+	c := crew{all}
+	for _, r := range p.past {
+		last := uint64(0)
+		for _, s := range r.spans {
+			if needed(spanKey{r.ID, r.version, s.Begin(partition)}, s) {
+				last = max(last, s.End(partition))
+			}
+		}
+		if last == 0 {
+			continue
+		}
+		run := &runner{last: last, spans: map[string][]register.Span{r.ID: r.spans}}
+		if run.engine, err = engine.NewByActor(users, []rule.Rule{r.Rule}); err != nil {
+			return nil, err
+		}
+		c = append(c, run)
+	}
+	return c, nil
+}
+
+// raises says whether the plan has a hit of the runner's raise a flag. The register
+// has the last word.
+func (r *runner) raises(h engine.Hit) (register.Span, bool) {
+	for _, s := range r.spans[h.Rule.ID] {
+		if s.Holds(h.Position.Partition, h.Position.Sequence) {
+			return s, true
+		}
+	}
+	return register.Span{}, false
+}
+
+// counted is the last event that the crew has seen.
+func (c crew) counted() uint64 { return c[0].engine.Last() }
+
+// spanKeys are the spans that a plan has for a partition.
+func (p *plan) spanKeys(partition int) map[spanKey]bool {
+	keys := make(map[spanKey]bool)
+	for _, list := range [][]planned{p.rules, p.past} {
+		for _, r := range list {
+			for _, s := range r.spans {
+				keys[spanKey{r.ID, r.version, s.Begin(partition)}] = true
+			}
+		}
+	}
+	return keys
+}
