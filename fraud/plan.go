@@ -144,14 +144,14 @@ type spanKey struct {
 
 // newCrew makes a partition's engines, with nothing counted yet. Of past versions it
 // takes those with a span that is needed.
-func newCrew(p *plan, partition int, needed func(spanKey, register.Span) bool) (crew, error) {
+func newCrew(users *engine.Users, p *plan, partition int, needed func(spanKey, register.Span) bool) (crew, error) {
 	all := &runner{last: 1<<64 - 1, spans: make(map[string][]register.Span, len(p.rules))}
 	specs := make([]rule.Rule, len(p.rules))
 	for i, r := range p.rules {
 		specs[i], all.spans[r.ID] = r.Rule, r.spans
 	}
 	var err error
-	if all.engine, err = engine.New(specs); err != nil {
+	if all.engine, err = engine.NewWithUsers(users, specs); err != nil {
 		return nil, err
 	}
 	c := crew{all}
@@ -166,7 +166,7 @@ func newCrew(p *plan, partition int, needed func(spanKey, register.Span) bool) (
 			continue
 		}
 		run := &runner{last: last, spans: map[string][]register.Span{r.ID: r.spans}}
-		if run.engine, err = engine.New([]rule.Rule{r.Rule}); err != nil {
+		if run.engine, err = engine.NewWithUsers(users, []rule.Rule{r.Rule}); err != nil {
 			return nil, err
 		}
 		c = append(c, run)

@@ -52,6 +52,7 @@ type raiser struct {
 	settle      func(context.Context) error // puts on record where changes of rules take effect
 	figures     *figures
 	quota       *markQuota
+	users       *engine.Users // numbered once for all engines
 
 	lanes   []*lane                 // by partition
 	program atomic.Pointer[program] // what runs, or is on its way; nil before the start
@@ -97,7 +98,7 @@ func (r *raiser) start(ctx context.Context, p *plan) error {
 		if err != nil {
 			return err
 		}
-		c, err := newCrew(p, i, func(_ spanKey, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
+		c, err := newCrew(r.users, p, i, func(_ spanKey, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
 		if err != nil {
 			return err
 		}

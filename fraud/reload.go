@@ -125,7 +125,7 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 		r.reloads.reached(p.revision)
 		return nil
 	}
-	if _, err := newCrew(p, 0, func(spanKey, register.Span) bool { return true }); err != nil {
+	if _, err := newCrew(r.users, p, 0, func(spanKey, register.Span) bool { return true }); err != nil {
 		return err // before anything is changed
 	}
 	begun := r.clock()
@@ -205,7 +205,7 @@ func (r *raiser) warm(ctx context.Context, l *lane, next *program) (*warming, er
 	w := &warming{raiser: r, lane: l, program: next, known: l.known, counts: make(map[string]*count)}
 	p := l.at.Partition
 	var err error
-	w.crew, err = newCrew(next.plan, p, func(key spanKey, s register.Span) bool {
+	w.crew, err = newCrew(r.users, next.plan, p, func(key spanKey, s register.Span) bool {
 		from := max(l.raised, s.Begin(p))
 		if l.known[key] {
 			from = max(from, l.handled)

@@ -469,6 +469,13 @@ func TestRulesAreValidatedWithoutBeingPut(t *testing.T) {
 	}
 	text := "id: book\ntitle: t\nevents: [like]\nwindow: {sliding: 1h}\naggregate: count\nthreshold: 2\nscore: 1\n" +
 		"cases: [{name: two, history: [{type: like, times: 2}], expect: {fires_at: 0s}}, {name: wrong, history: [{type: like, times: 2}], expect: silent}]\n"
+	var schema struct {
+		Properties map[string]any
+	}
+	s.ask("GET", "/v1/moderation/rules/schema.json", "", moderator, "moderator").want(t, http.StatusOK).into(t, &schema)
+	if schema.Properties["threshold"] == nil {
+		t.Errorf("the schema has the properties %v", schema.Properties)
+	}
 	a := validate(text)
 	if a.Valid || len(a.Rules) != 1 || !a.Rules[0].Known || !a.Rules[0].Changed || len(a.Rules[0].Cases) != 2 ||
 		!a.Rules[0].Cases[0].Passed || a.Rules[0].Cases[1].Passed || a.Rules[0].Cost.Nanoseconds <= 0 {

@@ -39,6 +39,7 @@ import (
 
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/flag"
 	"github.com/meet5/backend/fraud/queue"
 	"github.com/meet5/backend/fraud/register"
@@ -92,7 +93,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		fraud: deps.Log, activity: deps.Activity, checkpoints: deps.Ledger, ledger: subscription.NewMemory(),
 		clock: deps.Clock, logger: deps.Logger, board: s.board, rules: s.rules,
 		catchUp: s.catchUp, settle: s.settle, figures: s.metrics,
-		quota: newMarkQuota(cfg.MarkQuota, s.board, deps.Metrics),
+		quota: newMarkQuota(cfg.MarkQuota, s.board, deps.Metrics), users: engine.NewUsers(),
 	}
 	var err error
 	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
@@ -165,6 +166,7 @@ func (s *Service) routes() http.Handler {
 	e.GET("/v1/moderation/bulk/:id", s.showBulk, moderator)
 	e.POST("/v1/moderation/bulk/:id/undo", s.undoBulk, moderator)
 	e.GET("/v1/moderation/rules", s.listRules, moderator)
+	e.GET("/v1/moderation/rules/schema.json", serveRuleSchema, moderator)
 	e.POST("/v1/moderation/rules/validate", s.validateRules, moderator)
 	e.GET("/v1/moderation/rules/:id", s.showRule, moderator)
 	e.PUT("/v1/moderation/rules/:id", s.putRule, moderator)

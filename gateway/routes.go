@@ -102,6 +102,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "POST", path: "/v1/moderation/flags/{id}/decision", to: up.Fraud, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/moderation/flags/{id}/notes", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/rules", to: up.Fraud, who: moderator, class: moderation},
+		{method: "GET", path: "/v1/moderation/rules/schema.json", to: up.Fraud, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/moderation/rules/validate", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/rules/{id}", to: up.Fraud, who: moderator, class: moderation},
 		{method: "PUT", path: "/v1/moderation/rules/{id}", to: up.Fraud, who: moderator, class: moderation},

@@ -57,6 +57,7 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"GET /v1/moderation/rules/like-storm/versions":      "fraud",
 		"GET /v1/moderation/rules/like-storm/diff?from=1":   "fraud",
 		"GET /v1/moderation/rules/like-storm/hits":          "fraud",
+		"GET /v1/moderation/rules/schema.json":              "fraud",
 		"POST /v1/moderation/rules/validate":                "fraud",
 	} {
 		t.Run(route, func(t *testing.T) {

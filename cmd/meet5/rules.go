@@ -26,6 +26,7 @@ type rules struct {
 	Diff     rulesDiff     `cmd:"" help:"Show how two versions of a rule differ."`
 	Validate rulesValidate `cmd:"" help:"Say what is wrong with rules, run their cases, and measure what they cost."`
 	Test     rulesTest     `cmd:"" help:"Run the cases that the rules carry."`
+	Schema   rulesSchema   `cmd:"" help:"Write the JSON Schema of a rule, for editors and other programs."`
 }
 
 // ruleLine is a rule as it is listed.
@@ -369,5 +370,15 @@ func (c *rulesTest) Run(con *console) error {
 		return fmt.Errorf("%d of %d cases failed", failed, cases)
 	}
 	con.say("%d rules, %d cases: all passed", len(list), cases)
+	return nil
+}
+
+type rulesSchema struct{}
+
+// Run is called by kong.
+func (c *rulesSchema) Run(con *console) error {
+	if _, err := con.out.Write(rule.Schema); err != nil {
+		return fmt.Errorf("write the schema: %w", err)
+	}
 	return nil
 }

@@ -93,6 +93,9 @@ func TestRulesAreChangedFromTheCommandLine(t *testing.T) {
 	if e := command(t, "rules", "show", "nobody", "--data", data); e.code != failed || !strings.Contains(e.err, "no such rule") {
 		t.Errorf("show nobody: exit code %d, %s", e.code, e.err)
 	}
+	if e := must(t, "rules", "schema"); !strings.Contains(e.out, `"title": "Fraud rule"`) {
+		t.Errorf("schema: %s", e.out)
+	}
 	wrong := write(t, "wrong.yaml", strings.Replace(quickLikes, "2m25s", "2m", 1))
 	if e := command(t, "rules", "validate", wrong); e.code != failed || !strings.Contains(e.err, "FAIL") {
 		t.Errorf("a case that fails: exit code %d, %s", e.code, e.err)

@@ -107,7 +107,7 @@ func Run(ctx context.Context, activity log.Reader, rules []rule.Rule, o Options)
 		return Report{}, err
 	}
 	o.complete()
-	b := &backtest{Options: o, log: activity, rules: rules, heads: make([]uint64, activity.Partitions())}
+	b := &backtest{Options: o, log: activity, rules: rules, users: engine.NewUsers(), heads: make([]uint64, activity.Partitions())}
 	report, err := b.run(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("backtest: %w", err)
@@ -120,6 +120,7 @@ type backtest struct {
 	Options
 	log      log.Reader
 	rules    []rule.Rule
+	users    *engine.Users
 	heads    []uint64
 	known    *knowledge // nil if nothing is measured
 	crowd    *crowd     // who did something within the period; nil if nobody asks

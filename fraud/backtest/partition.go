@@ -64,7 +64,7 @@ func (b *backtest) sweepPartition(ctx context.Context, partition int, rules []ru
 	if err := ctx.Err(); err != nil {
 		return engine.Stats{}, err
 	}
-	g, err := engine.New(rules)
+	g, err := engine.NewWithUsers(b.users, rules)
 	if err != nil {
 		return engine.Stats{}, err
 	}

@@ -171,3 +171,30 @@ func TestRulesThatCannotRunTogetherAreRefused(t *testing.T) {
 		t.Errorf("an invalid rule: %v", err)
 	}
 }
+
+func TestAFlagExpiresWhenItsRuleSays(t *testing.T) {
+	r := pairs(1, time.Hour)
+	r.Aggregate, r.Reading, r.TimeToLive = rule.Count, "", rule.Duration(48*time.Hour)
+	e := feed(1, events.ProfileLiked, 1)
+	for _, ttl := range []rule.Duration{0, r.TimeToLive} {
+		r.TimeToLive = ttl
+		hits := newEngine(t, r).Process(e, nil)
+		if len(hits) != 1 {
+			t.Fatalf("%d hits", len(hits))
+		}
+		raised, err := hits[0].Flag([]events.Recorded{*e})
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := events.Unmarshal[events.Flag](events.Recorded{Event: raised})
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case ttl == 0 && f.ExpiresAt != nil:
+			t.Errorf("without a time to live it expires at %v", f.ExpiresAt)
+		case ttl > 0 && (f.ExpiresAt == nil || !f.ExpiresAt.Equal(hits[0].At.Add(48*time.Hour))):
+			t.Errorf("it expires at %v", f.ExpiresAt)
+		}
+	}
+}

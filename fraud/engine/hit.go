@@ -47,6 +47,10 @@ func (h Hit) Flag(shown []events.Recorded) (events.Event, error) {
 		Observed: float64(h.Observed), Threshold: float64(h.Rule.Threshold),
 		Evidence: make([]events.Evidence, len(shown)),
 	}
+	if ttl := time.Duration(h.Rule.TimeToLive); ttl > 0 {
+		expires := h.At.Add(ttl)
+		flag.ExpiresAt = &expires
+	}
 	var name strings.Builder
 	name.WriteString(h.Rule.ID + "|" + h.Rule.Version + "|" + h.User.String())
 	for i, e := range shown {

@@ -110,8 +110,10 @@ func (g *Register) fits(r rule.Rule) error {
 
 // Fit says whether rules can run together, or why not.
 func Fit(rules []rule.Rule) error {
-	_, err := engine.New(rules)
-	return err
+	if _, err := engine.New(rules); err != nil {
+		return err
+	}
+	return rule.CheckCost(rules)
 }
 
 // same says whether two rules are equal, but for their modes.

@@ -212,3 +212,20 @@ func TestAReasonIsNeeded(t *testing.T) {
 		}
 	}
 }
+
+func TestRulesThatMayKeepTooMuchDoNotRunTogether(t *testing.T) {
+	var rules []rule.Rule
+	for i := range 13 {
+		rules = append(rules, rule.Rule{
+			ID: fmt.Sprintf("pairs-%d", i), Title: "t", Key: rule.KeyActor, Events: []rule.Kind{rule.Visit, rule.Like},
+			Window: rule.Window{Sliding: rule.Duration(time.Hour)}, Aggregate: rule.PairedDistinct, Reading: rule.Both,
+			Threshold: rule.MaxThreshold, Effect: rule.Flag, Mode: rule.Shadow,
+		})
+	}
+	if err := register.Fit(rules[:12]); err != nil {
+		t.Errorf("12: %v", err)
+	}
+	if err := register.Fit(rules); err == nil || !strings.Contains(err.Error(), "lower thresholds, or run fewer rules") {
+		t.Errorf("13: %v", err)
+	}
+}
