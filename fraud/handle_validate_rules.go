@@ -43,10 +43,12 @@ type caseAnswer struct {
 	Got    []rule.Duration `json:"got"`
 }
 
-// costAnswer is what a rule costs an event, measured on made-up ones just now.
+// costAnswer is what a rule costs: an event, measured on made-up ones just now, and at
+// most what it keeps of one user.
 type costAnswer struct {
-	Nanoseconds int64 `json:"nanoseconds_per_event"`
-	Slow        bool  `json:"slow"`
+	Nanoseconds int64     `json:"nanoseconds_per_event"`
+	Slow        bool      `json:"slow"`
+	KeepsAtMost rule.Cost `json:"keeps_at_most"`
 }
 
 // validateRules is POST /v1/moderation/rules/validate. The body is rules, as JSON or
@@ -101,7 +103,7 @@ func (s *Service) try(ctx context.Context, r rule.Rule) (triedAnswer, error) {
 	a := triedAnswer{
 		ID: r.ID, Version: r.Version(), Known: known, Changed: k.Current().Hash != r.Version(),
 		Cases: make([]caseAnswer, len(results)),
-		Cost:  costAnswer{Nanoseconds: took.Nanoseconds(), Slow: took > cost.Slow},
+		Cost:  costAnswer{Nanoseconds: took.Nanoseconds(), Slow: took > cost.Slow, KeepsAtMost: r.Cost()},
 	}
 	for i, result := range results {
 		a.Cases[i] = caseAnswer{Name: result.Case, Passed: result.Passed(), Want: orEmpty(result.Want), Got: orEmpty(result.Got)}

@@ -457,7 +457,8 @@ func TestRulesAreValidatedWithoutBeingPut(t *testing.T) {
 				Got    []string
 			}
 			Cost struct {
-				Nanoseconds int64 `json:"nanoseconds_per_event"`
+				Nanoseconds int64     `json:"nanoseconds_per_event"`
+				Keeps       rule.Cost `json:"keeps_at_most"`
 			}
 		}
 	}
@@ -478,7 +479,7 @@ func TestRulesAreValidatedWithoutBeingPut(t *testing.T) {
 	}
 	a := validate(text)
 	if a.Valid || len(a.Rules) != 1 || !a.Rules[0].Known || !a.Rules[0].Changed || len(a.Rules[0].Cases) != 2 ||
-		!a.Rules[0].Cases[0].Passed || a.Rules[0].Cases[1].Passed || a.Rules[0].Cost.Nanoseconds <= 0 {
+		!a.Rules[0].Cases[0].Passed || a.Rules[0].Cases[1].Passed || a.Rules[0].Cost.Nanoseconds <= 0 || a.Rules[0].Cost.Keeps.Entries != 2 {
 		t.Errorf("%+v", a)
 	}
 	if a := validate(strings.Replace(text, "expect: silent", "expect: {fires_at: 0s}", 1)); !a.Valid {

@@ -25,9 +25,10 @@ func newTransport() *http.Transport {
 	return &http.Transport{MaxIdleConns: 4 * connections, MaxIdleConnsPerHost: 4 * connections}
 }
 
+const password = "correct horse battery"
+
 // signUp makes an account and signs in to it.
 func signUp(ctx context.Context, transport *http.Transport, url, handle string) (*member, error) {
-	const password = "correct horse battery"
 	m := &member{client: &http.Client{Transport: transport}, url: url}
 	var account struct {
 		ID uuid.UUID `json:"id"`
@@ -37,14 +38,19 @@ func signUp(ctx context.Context, transport *http.Transport, url, handle string) 
 	}, http.StatusCreated, &account); err != nil {
 		return nil, err
 	}
+	m.id = account.ID
+	return m, m.signIn(ctx, handle, password)
+}
+
+// signIn gives the member a token with the roles that it has by now.
+func (m *member) signIn(ctx context.Context, login, password string) error {
 	var session struct {
 		AccessToken string `json:"access_token"`
 	}
-	if err := m.send(ctx, http.MethodPost, "/v1/sessions", map[string]string{"login": handle, "password": password}, http.StatusCreated, &session); err != nil {
-		return nil, err
-	}
-	m.id, m.token = account.ID, session.AccessToken
-	return m, nil
+	m.token = ""
+	err := m.send(ctx, http.MethodPost, "/v1/sessions", map[string]string{"login": login, "password": password}, http.StatusCreated, &session)
+	m.token = session.AccessToken
+	return err
 }
 
 // visit returns when the visit occurred, once it is durable.
@@ -75,33 +81,40 @@ func (m *member) lastVisitor(ctx context.Context) (uuid.UUID, time.Time, error) 
 
 // send makes a request and reads its answer, which must have that status.
 func (m *member) send(ctx context.Context, method, path string, body any, status int, answer any) error {
-	var sent io.Reader = http.NoBody
+	var sent []byte
 	if body != nil {
-		b, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if sent, err = json.Marshal(body); err != nil {
 			return err
 		}
-		sent = bytes.NewReader(b)
 	}
-	r, err := http.NewRequestWithContext(ctx, method, m.url+path, sent)
-	if err != nil {
+	b, err := m.sendBytes(ctx, method, path, "application/json", sent, status)
+	if err != nil || answer == nil {
 		return err
 	}
-	r.Header.Set("Content-Type", "application/json")
+	return json.Unmarshal(b, answer)
+}
+
+func (m *member) sendBytes(ctx context.Context, method, path, contentType string, body []byte, status int) ([]byte, error) {
+	r, err := http.NewRequestWithContext(ctx, method, m.url+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", contentType)
 	if m.token != "" {
 		r.Header.Set("Authorization", "Bearer "+m.token)
 	}
 	res, err := m.client.Do(r)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	defer res.Body.Close()
 	b, err := io.ReadAll(res.Body)
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", method, path, err)
+		return nil, fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	if res.StatusCode != status {
-		return fmt.Errorf("%s %s: %s: %s", method, path, res.Status, b)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, res.Status, b)
 	}
-	return json.Unmarshal(b, answer)
+	return b, nil
 }

@@ -16,6 +16,7 @@ func Works() []Work {
 		busPublish,
 		busConsume,
 		freshness,
+		flags,
 		ordinary,
 	}
 }

@@ -308,7 +308,7 @@ func (c *rulesValidate) Run(con *console) error {
 		return err
 	}
 	t := tabwriter.NewWriter(con.out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "RULE\tVERSION\tCASES\tFAILED\tCOST AN EVENT")
+	fmt.Fprintln(t, "RULE\tVERSION\tCASES\tFAILED\tCOST AN EVENT\tKEEPS OF A USER")
 	failed := 0
 	for _, r := range list {
 		results, err := trial.Run(r)
@@ -330,7 +330,9 @@ func (c *rulesValidate) Run(con *console) error {
 		if took > cost.Slow {
 			slow = ", slow"
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%v%s\n", r.ID, r.Version(), len(results), wrong, took, slow)
+		keeps := r.Cost()
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%v%s\tat most %d events, %d kB\n",
+			r.ID, r.Version(), len(results), wrong, took, slow, keeps.Entries, (keeps.Bytes+999)/1000)
 		failed += wrong
 	}
 	if err := t.Flush(); err != nil {

@@ -30,7 +30,7 @@ func TestRulesAreChangedFromTheCommandLine(t *testing.T) {
 	must(t, "simulate", "--members", "50", "--days", "2", "--seed", "1", "--until", until, "--data", data)
 	file := write(t, "quick-likes.yaml", quickLikes)
 
-	if e := must(t, "rules", "validate", file); !strings.Contains(e.out, "quick-likes") || !strings.Contains(e.out, "COST") {
+	if e := must(t, "rules", "validate", file); !strings.Contains(e.out, "quick-likes") || !strings.Contains(e.out, "COST") || !strings.Contains(e.out, "at most 30 events, 1 kB") {
 		t.Errorf("validate: %s", e.out)
 	}
 	if e := must(t, "rules", "list", "--data", data); e.out != "" || !strings.Contains(e.err, "no rules yet") {

@@ -2,7 +2,6 @@ package backtest
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/flag"
+	"github.com/meet5/backend/fraud/register"
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -31,7 +31,7 @@ type Record struct {
 // ReadRecord folds the fraud log as it stands. The flags on record are those that
 // were raised within the time, since included.
 func ReadRecord(ctx context.Context, fraud log.Reader, since, until time.Time) (Record, error) {
-	r := reading{board: flag.NewBoard(), rules: make(map[uuid.UUID]rule.Rule), marked: make(map[uuid.UUID]struct{})}
+	r := reading{board: flag.NewBoard(), rules: register.New(), marked: make(map[uuid.UUID]struct{})}
 	for p := range fraud.Partitions() {
 		for e, err := range log.Events(ctx, fraud, p, 0) {
 			if err == nil {
@@ -45,52 +45,31 @@ func ReadRecord(ctx context.Context, fraud log.Reader, since, until time.Time) (
 	return r.record(since, until), nil
 }
 
-// byTheRule is the purpose that the ID of a rule's own confirmation is derived for.
-const byTheRule = "confirmed by the rule"
-
 // reading is a record that is being folded.
 type reading struct {
 	board  *flag.Board
-	rules  map[uuid.UUID]rule.Rule // by stream
-	marked map[uuid.UUID]struct{}  // flags that their rule has confirmed
+	rules  *register.Register
+	marked map[uuid.UUID]struct{} // flags whose latest confirmation is their rule's own
 }
 
 func (r *reading) apply(e events.Recorded) error {
-	switch e.Type {
-	case events.RuleDefined:
-		d, err := events.Unmarshal[events.RuleDefinition](e)
-		if err != nil {
-			return err
-		}
-		var defined rule.Rule
-		if err := json.Unmarshal(d.Spec, &defined); err != nil {
-			return fmt.Errorf("read rule %s: %w", d.Rule, err)
-		}
-		defined.Mode = rule.Mode(d.Mode)
-		r.rules[e.Stream] = defined
-	case events.RuleModeChanged:
-		m, err := events.Unmarshal[events.RuleMode](e)
-		if err != nil {
-			return err
-		}
-		if one, ok := r.rules[e.Stream]; ok {
-			one.Mode = rule.Mode(m.To)
-			r.rules[e.Stream] = one
-		}
-	case events.FlagConfirmed:
-		if e.ID == events.DeriveID(e.Stream, byTheRule) {
+	if e.Type == events.FlagConfirmed {
+		if e.ID == flag.MarkID(e.Stream) {
 			r.marked[e.Stream] = struct{}{}
+		} else {
+			delete(r.marked, e.Stream)
 		}
 	}
+	r.rules.Apply(e)
 	return r.board.Apply(e)
 }
 
 func (r *reading) record(since, until time.Time) Record {
 	out := Record{Flagged: r.board.Standing(since, until), Running: make(map[string]rule.Rule), Decided: make(map[uuid.UUID]Verdict)}
-	for _, one := range r.rules {
-		// What an earlier build let in may not be valid in this one; it does not run.
-		if (one.Mode == rule.Live || one.Mode == rule.Shadow) && one.Validate() == nil {
-			out.Running[one.ID] = one
+	known, _ := r.rules.All()
+	for _, k := range known {
+		if k.Runs() {
+			out.Running[k.ID] = k.Spec
 		}
 	}
 	flags, _ := r.board.List(flag.Query{Limit: math.MaxInt})

@@ -369,9 +369,15 @@ func drawEvents(t *rapid.T) []events.Recorded {
 	n := rapid.IntRange(0, rapid.SampledFrom([]int{150, 150, 600}).Draw(t, "most events")).Draw(t, "events")
 	targets := rapid.IntRange(1, 60).Draw(t, "targets")
 	recorded := start
+	even := 0 // so many of the next events come at even times
 	out := make([]events.Recorded, 0, n)
 	for i := range n {
-		recorded = recorded.Add(time.Duration(rapid.IntRange(0, 4).Draw(t, "gap")) * time.Second / 2)
+		if even--; even < 0 {
+			recorded = recorded.Add(time.Duration(rapid.IntRange(0, 4).Draw(t, "gap")) * time.Second / 2)
+			even = 8 * rapid.IntRange(-40, 4).Draw(t, "even")
+		} else {
+			recorded = recorded.Add(time.Second)
+		}
 		if rapid.IntRange(0, 60).Draw(t, "pause") == 0 {
 			recorded = recorded.Add(time.Hour / 2)
 		}

@@ -82,9 +82,7 @@ func (b *Backtest) Apply(e events.Recorded) error {
 		if err != nil {
 			return err
 		}
-		if next, err = requested(e, r); err != nil {
-			return err
-		}
+		next = requested(e, r)
 	case events.BacktestStarted, events.BacktestProgressed, events.BacktestReturned:
 		s, err := events.Unmarshal[events.BacktestStep](e)
 		if err != nil {
@@ -111,25 +109,35 @@ func (b *Backtest) Apply(e events.Recorded) error {
 	return nil
 }
 
-func requested(e events.Recorded, r events.BacktestRequest) (Backtest, error) {
+// requested is a backtest that is asked for. A rule that this build cannot read, since
+// a later one wrote it, is known by name alone.
+func requested(e events.Recorded, r events.BacktestRequest) Backtest {
 	b := Backtest{ID: e.Stream, State: Queued, By: r.By, RequestedAt: e.OccurredAt, Rules: make([]Tried, len(r.Rules))}
-	rules, err := Rules(r)
-	if err != nil {
-		return Backtest{}, fmt.Errorf("backtest %s: %w", e.Stream, err)
-	}
-	for i, one := range rules {
-		b.Rules[i] = Tried{ID: one.ID, Version: one.Version(), Title: one.Title, Mode: one.Mode}
+	for i, text := range r.Rules {
+		var whole rule.Rule
+		if json.Unmarshal(text, &whole) == nil {
+			b.Rules[i] = Tried{ID: whole.ID, Version: whole.Version(), Title: whole.Title, Mode: whole.Mode}
+			continue
+		}
+		var name struct {
+			ID    string    `json:"id"`
+			Title string    `json:"title"`
+			Mode  rule.Mode `json:"mode"`
+		}
+		_ = json.Unmarshal(text, &name) // what there is of it
+		b.Rules[i] = Tried{ID: name.ID, Title: name.Title, Mode: name.Mode}
 	}
 	b.Asked, b.Asked.Rules = r, nil
-	return b, nil
+	return b
 }
 
-// Rules are the rules of a request.
+// Rules are the rules of a request. The error, an ErrFailed, says which one this build
+// cannot read.
 func Rules(r events.BacktestRequest) ([]rule.Rule, error) {
 	rules := make([]rule.Rule, len(r.Rules))
 	for i, text := range r.Rules {
 		if err := json.Unmarshal(text, &rules[i]); err != nil {
-			return nil, fmt.Errorf("read rule %d: %w", i, err)
+			return nil, fmt.Errorf("%w: this build cannot read rule %d: %w", ErrFailed, i+1, err)
 		}
 	}
 	return rules, nil

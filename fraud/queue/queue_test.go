@@ -543,6 +543,32 @@ func TestARegisterIsWhatItsStreamsSay(t *testing.T) {
 	})
 }
 
+func TestARuleOfALaterBuildIsKnownByName(t *testing.T) {
+	w := newWorld(t)
+	id := uuid.New()
+	w.append(id, 1, events.BacktestRequested, events.BacktestRequest{By: by, Rules: []json.RawMessage{
+		json.RawMessage(`{"id":"later","title":"Later","mode":"draft","threshold":{"from":3}}`),
+	}})
+	a := w.instance(1)
+	if err := a.catchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if b, _, ok := a.register.Get(id); !ok || len(b.Rules) != 1 || b.Rules[0] != (queue.Tried{ID: "later", Title: "Later", Mode: rule.Draft}) {
+		t.Errorf("%+v", b)
+	}
+	stream, err := log.ReadStream(t.Context(), w.log, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, request, _, err := queue.Read(stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := queue.Rules(request); !errors.Is(err, queue.ErrFailed) || !strings.Contains(err.Error(), "rule 1") {
+		t.Errorf("its rules: %v", err)
+	}
+}
+
 func TestWhatDoesNotFollowIsRefused(t *testing.T) {
 	request := events.Recorded{Event: events.Event{Type: events.BacktestRequested, Stream: uuid.UUID{1}, Version: 1, Data: []byte(`{"rules":[]}`)}}
 	next := events.Recorded{Event: events.Event{Type: events.BacktestStarted, Stream: uuid.UUID{1}, Version: 3, Data: []byte(`{}`)}}
