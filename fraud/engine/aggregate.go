@@ -38,7 +38,7 @@ func (l *layout) compile(r *Rule) aggregate {
 	switch r.Aggregate {
 	case rule.Count:
 		return &counted{l.events(r, j, all, k)}
-	case rule.Distinct:
+	case rule.Distinct, rule.Burst:
 		return &counted{l.targets(r, j, all, k)}
 	case rule.PairedDistinct:
 		most := k

@@ -108,6 +108,9 @@ const (
 	Distinct Aggregate = "distinct"
 	// PairedDistinct is about targets visited and liked; the Reading says how.
 	PairedDistinct Aggregate = "paired_distinct"
+	// Burst is the number of different young accounts that meet one target: Distinct by
+	// target, with a condition on the account's age.
+	Burst Aggregate = "burst"
 	// InRatio is how many events of one kind there are for 100 of another, among the
 	// latest so many; see Ratio.
 	InRatio Aggregate = "ratio"

@@ -47,7 +47,7 @@ func (f Faults) Error() string {
 var (
 	keys       = []Key{KeyActor, KeyTarget}
 	kinds      = []Kind{Visit, Like, Unlike}
-	aggregates = []Aggregate{Count, Distinct, PairedDistinct, InRatio, InSequence, InRegularity}
+	aggregates = []Aggregate{Count, Distinct, PairedDistinct, Burst, InRatio, InSequence, InRegularity}
 	familiar   = []Familiarity{Repeated, New}
 	readings   = []Reading{Both, Each}
 	effects    = []Effect{Flag, FlagAndMark}
@@ -236,6 +236,9 @@ func (v *validator) where(r Rule) {
 // another's is there.
 func (v *validator) aggregate(r Rule) {
 	least, most := 1, MaxThreshold
+	if r.Aggregate == Burst {
+		v.burst(r)
+	}
 	if r.Aggregate == PairedDistinct {
 		oneOf(v, "reading", r.Reading, readings)
 		v.bothKinds(r, Visit, Like)
@@ -266,6 +269,15 @@ func (v *validator) aggregate(r Rule) {
 		least, most = minGaps, maxGaps
 	}
 	v.number("threshold", r.Threshold, least, most)
+}
+
+func (v *validator) burst(r Rule) {
+	if r.Key != KeyTarget {
+		v.fail("key", "must be target for the aggregate burst, not %s", r.Key)
+	}
+	if r.Where.AccountAge.Below == 0 {
+		v.fail("where.account_age.below", "is missing; the aggregate burst counts young accounts, such as {below: 1d}")
+	}
 }
 
 // owns says whether the parameters of an aggregate are there, as they must be if it

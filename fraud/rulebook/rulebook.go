@@ -24,6 +24,7 @@ var names = []string{
 	"likes-taken-back",
 	"meet5-first-minutes",
 	"newcomer-likes",
+	"newcomers-burst",
 	"night-shift",
 	"robot-cadence",
 	"same-people-again",

@@ -53,23 +53,30 @@ func times(verb string, at []rule.Duration) string {
 func Run(r rule.Rule) ([]Result, error) {
 	results := make([]Result, len(r.Cases))
 	for i, c := range r.Cases {
-		g, err := engine.New([]rule.Rule{r})
+		g, err := newEngine(r)
 		if err != nil {
 			return nil, err
 		}
-		results[i] = Result{Case: c.Name, Want: c.Expect.FiresAt, Got: run(g, c)}
+		results[i] = Result{Case: c.Name, Want: c.Expect.FiresAt, Got: run(g, r.Key, c)}
 	}
 	return results, nil
+}
+
+func newEngine(r rule.Rule) (*engine.Engine, error) {
+	if r.Key == rule.KeyTarget {
+		return engine.NewByTarget(engine.NewUsers(), []rule.Rule{r}, 1)
+	}
+	return engine.New([]rule.Rule{r})
 }
 
 // begin is when every history begins: at midnight in UTC, for rules that go by the
 // hour.
 var begin = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
-func run(g *engine.Engine, c rule.Case) (fired []rule.Duration) {
+func run(g *engine.Engine, by rule.Key, c rule.Case) (fired []rule.Duration) {
 	var hits []engine.Hit
 	for i, e := range happenings(c) {
-		recorded := e.record(uint64(i+1), begin.Add(-time.Duration(c.AccountAge))) //nolint:gosec // an index
+		recorded := e.record(by, uint64(i+1), begin.Add(-time.Duration(c.AccountAge))) //nolint:gosec // an index
 		hits = g.Process(&recorded, hits)
 	}
 	for _, h := range hits {
@@ -101,12 +108,18 @@ func happenings(c rule.Case) (all []happening) {
 	return all
 }
 
-func (h happening) record(sequence uint64, joined time.Time) events.Recorded {
+// record makes the event: what the one user does to the others, or, by target, what the
+// others do to the one.
+func (h happening) record(by rule.Key, sequence uint64, joined time.Time) events.Recorded {
 	at := begin.Add(h.at)
+	one, other := numbered('a', 1), numbered('t', uint64(h.target)) //nolint:gosec // positive
+	if by == rule.KeyTarget {
+		one, other = other, one
+	}
 	return events.Recorded{
 		Event: events.Event{
-			ID: numbered('e', sequence), Type: h.kind.EventType(), Stream: numbered('a', 1), OccurredAt: at,
-			Data: events.Activity{Target: numbered('t', uint64(h.target)), JoinedAt: joined}.AppendJSON(nil), //nolint:gosec // positive
+			ID: numbered('e', sequence), Type: h.kind.EventType(), Stream: one, OccurredAt: at,
+			Data: events.Activity{Target: other, JoinedAt: joined}.AppendJSON(nil),
 		},
 		Position:   events.Position{Sequence: sequence},
 		RecordedAt: at,
