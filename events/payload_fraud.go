@@ -158,3 +158,11 @@ type RuleEffect struct {
 	// does not concern.
 	After []uint64 `json:"after"`
 }
+
+// Cut is the payload of fraud.order_cut.v1. Between two cuts the events of all
+// partitions of the activity log have one order, in which rules that look at several
+// partitions are given them. A cut's version is its number.
+type Cut struct {
+	// Through is, by partition of the activity log, the last event before the cut.
+	Through []uint64 `json:"through"`
+}

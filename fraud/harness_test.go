@@ -304,6 +304,7 @@ type flagged struct {
 	Assignee      *uuid.UUID `json:"assignee"`
 	Evidence      []struct {
 		EventID    uuid.UUID `json:"event_id"`
+		Actor      uuid.UUID `json:"actor"`
 		Type       string    `json:"type"`
 		Target     uuid.UUID `json:"target"`
 		OccurredAt string    `json:"occurred_at"`

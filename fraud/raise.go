@@ -56,6 +56,7 @@ type raiser struct {
 
 	lanes   []*lane                 // by partition
 	program atomic.Pointer[program] // what runs, or is on its way; nil before the start
+	another chan struct{}           // holds a token when there is another program
 	reloads reloads
 }
 
@@ -112,7 +113,7 @@ func (r *raiser) start(ctx context.Context, p *plan) error {
 		t.warmed.Store(int64(len(lanes))) // there is no history before the beginning
 	}
 	r.lanes = lanes
-	r.program.Store(program)
+	r.run(program)
 	r.reloads.reached(p.revision)
 	return nil
 }
@@ -190,7 +191,9 @@ func (r *raiser) evaluate(l *lane, list []events.Recorded) {
 		}
 	}
 	for _, t := range l.program.tallies {
-		t.evaluations.Add(asked.of(t.rule.Events))
+		if !t.rule.Ordered() {
+			t.evaluations.Add(asked.of(t.rule.Events))
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ type program struct {
 	plan    *plan
 	tallies map[string]*tally // by rule
 	// added are the tallies that the program before did not have: their history is
-	// to be counted.
+	// to be counted by the lanes.
 	added map[string]bool
 }
 
@@ -41,7 +41,7 @@ func newProgram(p *plan, before *program) *program {
 			}
 		}
 		g.tallies[r.ID] = newTally(r)
-		g.added[r.ID] = true
+		g.added[r.ID] = !r.Ordered() // what needs all partitions counts its history by itself
 	}
 	return g
 }
@@ -114,14 +114,14 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 	if now.plan.revision >= p.revision {
 		return nil
 	}
-	if now.plan.print() == p.print() {
+	next := newProgram(p, now)
+	if now.plan.part(false).print() == p.part(false).print() {
 		for _, l := range r.lanes {
 			l.mu.Lock()
-			l.informed = p.revision
+			l.program, l.informed = next, p.revision
 			l.mu.Unlock()
 		}
-		now = &program{plan: p, tallies: now.tallies, added: now.added}
-		r.program.Store(now)
+		r.run(next)
 		r.reloads.reached(p.revision)
 		return nil
 	}
@@ -129,8 +129,7 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 		return err // before anything is changed
 	}
 	begun := r.clock()
-	next := newProgram(p, now)
-	r.program.Store(next)
+	r.run(next)
 	for _, l := range r.lanes {
 		for {
 			err := r.swap(ctx, l, next)
@@ -147,6 +146,15 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 	r.logger.InfoContext(ctx, "the rules have been loaded anew", "running", len(p.rules), "took", r.clock().Sub(begun))
 	r.reloads.reached(p.revision)
 	return nil
+}
+
+// run has everybody know of the program that runs from now on.
+func (r *raiser) run(p *program) {
+	r.program.Store(p)
+	select {
+	case r.another <- struct{}{}:
+	default: // it is known that there is another
+	}
 }
 
 // sleep is false if ctx ends first.
@@ -218,8 +226,10 @@ func (r *raiser) warm(ctx context.Context, l *lane, next *program) (*warming, er
 	if w.parked, err = r.parkedAt(ctx, l); err != nil {
 		return nil, err
 	}
-	for id := range next.added {
-		w.counts[id] = new(count)
+	for id, added := range next.added {
+		if added {
+			w.counts[id] = new(count)
+		}
 	}
 	return w, nil
 }

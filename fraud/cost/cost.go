@@ -29,7 +29,11 @@ const (
 // Measure says what a rule takes for an event that it listens to, by the wall clock.
 // Nothing that is decided about anybody may depend on it.
 func Measure(r rule.Rule) (time.Duration, error) {
-	g, err := engine.New([]rule.Rule{r})
+	newEngine := engine.New
+	if r.Ordered() {
+		newEngine = func(rules []rule.Rule) (*engine.Engine, error) { return engine.NewOrdered(engine.NewUsers(), rules, 1) }
+	}
+	g, err := newEngine([]rule.Rule{r})
 	if err != nil {
 		return 0, fmt.Errorf("measure rule %s: %w", r.ID, err)
 	}
