@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -40,13 +41,12 @@ type ordered struct {
 	within  bool           // part of the cut behind it is, too
 	pending []engine.Hit   // whose flags are yet to be raised, before anything else is done
 	asked   kindCounts     // in the cut so far
-	// spans and tallies say up to which cut each has got its flags raised, and its hits
-	// counted, by engines before these.
-	spans   map[string]uint64
+	// worked and tallies say up to which cut each version has got its flags raised, and
+	// its hits counted, by engines before these.
+	worked  workedCuts
 	tallies map[*tally]uint64
-	warmAt  uint64 // the cut at which the tallies know their history
-	raised  uint64 // up to where in the fraud log flags had been raised at the start
-	saved   uint64
+	warmAt  uint64         // the cut at which the tallies know their history
+	raised  order.Recorded // the cut up to which flags have been raised for good
 	savedAt time.Time
 
 	mu    sync.Mutex
@@ -65,7 +65,7 @@ type orderedPlace struct {
 func newOrdered(r *raiser, every time.Duration) *ordered {
 	return &ordered{
 		raiser: r, tip: order.NewTip(), every: every, moved: make(chan struct{}),
-		spans: make(map[string]uint64), tallies: make(map[*tally]uint64),
+		worked: make(workedCuts), tallies: make(map[*tally]uint64),
 	}
 }
 
@@ -75,7 +75,7 @@ func (o *ordered) follow(ctx context.Context) error {
 	if err != nil {
 		return nil //nolint:nilerr // ctx has ended
 	}
-	o.raised, o.saved, o.savedAt = raised, raised, o.clock()
+	o.raised, o.savedAt = raised, o.clock()
 	defer func() {
 		if o.reader != nil {
 			o.reader.Close()
@@ -112,16 +112,23 @@ func (o *ordered) follow(ctx context.Context) error {
 	}
 }
 
-// checkpoint reads up to where in the fraud log flags had been raised.
-func (o *ordered) checkpoint(ctx context.Context) (uint64, error) {
+// checkpoint reads up to which cut flags had been raised.
+func (o *ordered) checkpoint(ctx context.Context) (order.Recorded, error) {
 	for {
 		c, err := o.checkpoints.Load(ctx, o.place())
+		if err == nil && c.Sequence == 0 {
+			return order.Recorded{}, nil
+		}
 		if err == nil {
-			return c.Sequence, nil
+			var raised order.Recorded
+			if raised, err = order.At(ctx, o.fraud, c.Sequence); err == nil {
+				return raised, nil
+			}
 		}
 		o.tell(err)
+		o.logger.WarnContext(ctx, "ordered rules cannot start yet, trying again", "error", err)
 		if !sleep(ctx, time.Second) {
-			return 0, ctx.Err()
+			return order.Recorded{}, ctx.Err()
 		}
 	}
 }
@@ -174,9 +181,7 @@ func (o *ordered) adopt(ctx context.Context) error {
 // begin makes engines for a part of a plan, which have nothing counted yet.
 func (o *ordered) begin(ctx context.Context, part *plan) error {
 	if o.program != nil {
-		for key := range o.program.plan.part(true).orderedSpans() {
-			o.spans[key] = max(o.spans[key], o.last.Number)
-		}
+		o.worked.add(o.program.plan.part(true), o.last.Number)
 		for _, t := range o.program.tallies {
 			if t.rule.Ordered() {
 				o.tallies[t] = max(o.tallies[t], o.last.Number)
@@ -184,10 +189,8 @@ func (o *ordered) begin(ctx context.Context, part *plan) error {
 		}
 	}
 	needed := func(r planned) uint64 {
-		for _, s := range r.spans {
-			if o.spans[r.orderedSpan(s)] == 0 || !covers(o.last.Through, s, o.activity.Partitions()) {
-				return 1<<64 - 1
-			}
+		if slices.ContainsFunc(r.spans, func(s register.Span) bool { return !covers(o.raised.Through, s, o.activity.Partitions()) }) {
+			return 1<<64 - 1
 		}
 		return 0
 	}
@@ -206,24 +209,6 @@ func (o *ordered) begin(ctx context.Context, part *plan) error {
 	tip, _ := o.tip.Last()
 	o.crew, o.reader, o.last, o.warmAt = next, order.NewReader(ctx, o.activity), order.Recorded{}, tip.Number
 	return nil
-}
-
-// orderedSpans are the names of the spans in a plan.
-func (p *plan) orderedSpans() map[string]bool {
-	names := make(map[string]bool)
-	for _, list := range [][]planned{p.rules, p.past} {
-		for _, r := range list {
-			for _, s := range r.spans {
-				names[r.orderedSpan(s)] = true
-			}
-		}
-	}
-	return names
-}
-
-// orderedSpan names a span over all partitions.
-func (r planned) orderedSpan(s register.Span) string {
-	return fmt.Sprint(r.ID, " ", r.version, " ", s.After)
 }
 
 // covers says whether a cut has all of a span on this side.
@@ -288,8 +273,8 @@ func (o *ordered) count(e *events.Recorded, c order.Recorded) {
 				t.hit(h)
 				o.figures.hit(h.Rule)
 			}
-			s, ok := run.raises(h)
-			if ok && c.Sequence > o.raised && c.Number > o.spans[planned{Rule: h.Rule.Rule, version: h.Rule.Version}.orderedSpan(s)] {
+			done := c.Number <= o.raised.Number || o.worked.holds(ruleVersion{h.Rule.ID, h.Rule.Version}, e.Partition, e.Sequence, c.Number)
+			if run.raises(h) && !done {
 				o.pending = append(o.pending, h)
 			}
 		}
@@ -315,9 +300,10 @@ func (o *ordered) raisePending(ctx context.Context, c order.Recorded) error {
 }
 
 // save saves up to which cut flags have been raised, if that was not done in a while. It
-// looks for changes of the rules first, as a lane does.
+// looks for changes of the rules first, as a lane does: one that is announced later takes
+// effect behind this cut.
 func (o *ordered) save(ctx context.Context, after time.Duration) error {
-	if len(o.crew) == 0 || o.last.Sequence <= o.saved || o.within || o.clock().Sub(o.savedAt) < after || o.catchUp(ctx) != nil {
+	if len(o.crew) == 0 || o.last.Number <= o.raised.Number || o.within || o.clock().Sub(o.savedAt) < after || o.catchUp(ctx) != nil {
 		return nil
 	}
 	if _, raising := o.rules.Revision(); raising > o.program.plan.revision || len(o.rules.Announced()) > 0 {
@@ -326,7 +312,7 @@ func (o *ordered) save(ctx context.Context, after time.Duration) error {
 	if err := o.checkpoints.Save(ctx, subscription.Checkpoint{Place: o.place(), Sequence: o.last.Sequence, At: o.clock()}); err != nil {
 		return err
 	}
-	o.saved, o.savedAt = o.last.Sequence, o.clock()
+	o.raised, o.savedAt = o.last, o.clock()
 	return nil
 }
 

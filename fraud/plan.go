@@ -146,19 +146,13 @@ type runner struct {
 	last   uint64                     // the last event of its partition that matters to it
 }
 
-// spanKey names a span of a partition.
-type spanKey struct {
-	rule, version string
-	begin         uint64
-}
-
 // newCrew makes a partition's engines, with nothing counted yet, for the rules that need
 // no other partition's events. Of past versions it takes those with a span that is
 // needed.
-func newCrew(users *engine.Users, p *plan, partition int, needed func(spanKey, register.Span) bool) (crew, error) {
+func newCrew(users *engine.Users, p *plan, partition int, needed func(ruleVersion, register.Span) bool) (crew, error) {
 	last := func(r planned) (last uint64) {
 		for _, s := range r.spans {
-			if needed(spanKey{r.ID, r.version, s.Begin(partition)}, s) {
+			if needed(r.name(), s) {
 				last = max(last, s.End(partition))
 			}
 		}
@@ -195,27 +189,9 @@ func (p *plan) crew(last func(planned) uint64, newEngine func([]rule.Rule) (*eng
 
 // raises says whether the plan has a hit of the runner's raise a flag. The register
 // has the last word.
-func (r *runner) raises(h engine.Hit) (register.Span, bool) {
-	for _, s := range r.spans[h.Rule.ID] {
-		if s.Holds(h.Position.Partition, h.Position.Sequence) {
-			return s, true
-		}
-	}
-	return register.Span{}, false
+func (r *runner) raises(h engine.Hit) bool {
+	return slices.ContainsFunc(r.spans[h.Rule.ID], func(s register.Span) bool { return s.Holds(h.Position.Partition, h.Position.Sequence) })
 }
 
 // counted is the last event that the crew has seen.
 func (c crew) counted() uint64 { return c[0].engine.Last() }
-
-// spanKeys are the spans that a plan has for a partition.
-func (p *plan) spanKeys(partition int) map[spanKey]bool {
-	keys := make(map[spanKey]bool)
-	for _, list := range [][]planned{p.rules, p.past} {
-		for _, r := range list {
-			for _, s := range r.spans {
-				keys[spanKey{r.ID, r.version, s.Begin(partition)}] = true
-			}
-		}
-	}
-	return keys
-}

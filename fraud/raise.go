@@ -66,10 +66,10 @@ type lane struct {
 	at   subscription.Place // of rulesGroup
 	crew crew
 	// program is what the crew runs, and informed the revision of the rules that the
-	// lane does justice to. known are the spans of all programs so far.
+	// lane does justice to. worked is where programs before had flags raised.
 	program  *program
 	informed uint64
-	known    map[spanKey]bool
+	worked   worked
 	// raised is up to where flags had been raised when the instance started.
 	raised uint64
 	// owed are hits that a change of the rules has brought about, behind where the lane
@@ -99,13 +99,13 @@ func (r *raiser) start(ctx context.Context, p *plan) error {
 		if err != nil {
 			return err
 		}
-		c, err := newCrew(r.users, p, i, func(_ spanKey, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
+		c, err := newCrew(r.users, p, i, func(_ ruleVersion, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
 		if err != nil {
 			return err
 		}
 		at.Group = rulesGroup
 		lanes[i] = &lane{
-			at: at, crew: c, program: program, informed: p.revision, known: p.spanKeys(i),
+			at: at, crew: c, program: program, informed: p.revision, worked: make(worked),
 			raised: raised.Sequence, saved: raised.Sequence, savedAt: r.clock(),
 		}
 	}
@@ -157,7 +157,7 @@ func (r *raiser) count(l *lane, list []events.Recorded) {
 					l.program.tallies[h.Rule.ID].hit(h)
 					r.figures.hit(h.Rule)
 				}
-				if _, ok := run.raises(h); ok && h.Position.Sequence > l.raised {
+				if run.raises(h) && h.Position.Sequence > l.raised {
 					l.pending = append(l.pending, h)
 				}
 			}

@@ -125,7 +125,7 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 		r.reloads.reached(p.revision)
 		return nil
 	}
-	if _, err := newCrew(r.users, p, 0, func(spanKey, register.Span) bool { return true }); err != nil {
+	if _, err := newCrew(r.users, p, 0, func(ruleVersion, register.Span) bool { return true }); err != nil {
 		return err // before anything is changed
 	}
 	begun := r.clock()
@@ -175,9 +175,9 @@ type warming struct {
 	lane    *lane
 	program *program
 	crew    crew
-	known   map[spanKey]bool // what the lane has known before
-	at      uint64           // up to where it has come
-	parked  []uint64         // what it leaves out
+	worked  worked   // for which flags have been raised without it
+	at      uint64   // up to where it has come
+	parked  []uint64 // what it leaves out
 	counts  map[string]*count
 	owed    []engine.Hit
 	hits    []engine.Hit // reused
@@ -210,12 +210,13 @@ func (r *raiser) swap(ctx context.Context, l *lane, next *program) error {
 func (r *raiser) warm(ctx context.Context, l *lane, next *program) (*warming, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := &warming{raiser: r, lane: l, program: next, known: l.known, counts: make(map[string]*count)}
+	w := &warming{raiser: r, lane: l, program: next, worked: l.worked.clone(), counts: make(map[string]*count)}
 	p := l.at.Partition
+	w.worked.add(l.program.plan, p, 1<<64-1) // until the new crew takes its place
 	var err error
-	w.crew, err = newCrew(r.users, next.plan, p, func(key spanKey, s register.Span) bool {
+	w.crew, err = newCrew(r.users, next.plan, p, func(name ruleVersion, s register.Span) bool {
 		from := max(l.raised, s.Begin(p))
-		if l.known[key] {
+		if w.worked.covers(name, stretch{from, min(s.End(p), l.handled)}) {
 			from = max(from, l.handled)
 		}
 		return s.End(p) > from
@@ -276,8 +277,7 @@ func (w *warming) readTo(ctx context.Context, target uint64) error {
 					c.hits++
 					c.latest.add(remembered(h))
 				}
-				s, ok := run.raises(h)
-				if ok && e.Sequence > w.lane.raised && !w.known[spanKey{h.Rule.ID, h.Rule.Version, s.Begin(w.lane.at.Partition)}] {
+				if run.raises(h) && e.Sequence > w.lane.raised && !w.worked.holds(ruleVersion{h.Rule.ID, h.Rule.Version}, e.Sequence) {
 					w.owed = append(w.owed, h)
 				}
 			}
@@ -311,12 +311,8 @@ func (w *warming) take(ctx context.Context) (done bool, err error) {
 	for id, c := range w.counts {
 		w.program.tallies[id].add(c)
 	}
+	l.worked.add(l.program.plan, l.at.Partition, l.handled)
 	l.crew, l.program, l.informed = w.crew, w.program, w.program.plan.revision
-	known := w.program.plan.spanKeys(l.at.Partition)
-	for key := range l.known {
-		known[key] = true
-	}
-	l.known = known
 	l.owed = append(l.owed, w.owed...)
 	slices.SortStableFunc(l.owed, bySequence)
 	if err := w.raiseOwed(ctx, l); err != nil {

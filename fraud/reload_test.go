@@ -375,3 +375,41 @@ func TestAnAnnouncedChangeIsSettledOnceByWhoeverSeesIt(t *testing.T) {
 	}
 	w.sameFlags(w.fraud, w.expectedFlags())
 }
+
+// A rule ceases to be live and is so again while nothing happens: two spans begin at one
+// place. Who has only heard of the first owes what is in the second.
+func TestASpanThatBeginsWhereAnotherDidIsNotTakenForIt(t *testing.T) {
+	for _, r := range []rule.Rule{likesRule("changes", 3, 40), crowdRule("changes", 3)} {
+		t.Run(string(r.Key), func(t *testing.T) {
+			w := newWorld(t)
+			store := w.sharedStore()
+			accepts, slow := &deafReader{Reader: w.activity}, &deafReader{Reader: w.activity}
+			w.reader = accepts
+			a := w.spawn(store, r)
+			w.reader = slow
+			b := w.spawn(store, r)
+			for i := range 3 {
+				w.post(likes(user(2+i), 1, start)...)
+			}
+			a.catchUp()
+			b.catchUp()
+			for _, to := range []rule.Mode{rule.Shadow, rule.Live, rule.Shadow} {
+				a.setMode(r.ID, to, true).want(t, http.StatusOK)
+				b.catchUp()
+			}
+			slow.toHistory.Store(true)
+			a.setMode(r.ID, rule.Live, true).want(t, http.StatusOK)
+			a.kill()
+			for i := range 3 {
+				w.post(likes(user(2+i), 3, start.Add(time.Minute))...)
+			}
+			b.follow()
+			slow.toHistory.Store(false)
+			b.catchUp()
+			w.sameFlags(w.fraud, w.expectedFlags())
+			if n := len(w.fraudEvents(w.fraud, events.FlagRaised)); n != 3 {
+				t.Errorf("%d flags, want 3", n)
+			}
+		})
+	}
+}

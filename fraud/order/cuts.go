@@ -94,6 +94,20 @@ func (c Recorded) follow(e events.Recorded) (Recorded, bool) {
 	return next, true
 }
 
+// At is the cut that stands at a sequence of its partition of the fraud log.
+func At(ctx context.Context, fraud log.Reader, sequence uint64) (Recorded, error) {
+	at := events.Position{Partition: events.PartitionOf(Stream, fraud.Partitions()), Sequence: sequence}
+	e, err := log.Get(ctx, fraud, at)
+	if err != nil {
+		return Recorded{}, fmt.Errorf("read the cut at %d: %w", sequence, err)
+	}
+	c, ok := Recorded{}.follow(e)
+	if !ok {
+		return Recorded{}, fmt.Errorf("read the cut at %d: %w: there is a %s", sequence, events.ErrCorrupt, e.Type)
+	}
+	return c, nil
+}
+
 // After yields the cuts in a fraud log that follow one, in order, up to its end. The
 // last pair may carry an error.
 func After(ctx context.Context, fraud log.Reader, last Recorded) iter.Seq2[Recorded, error] {
