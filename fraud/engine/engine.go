@@ -29,18 +29,18 @@
 //     exact. Beyond, they forget the least recently seen, which can make them miss
 //     something and never makes them count one too many, and Stats.Forgotten tells;
 //   - lockstep remembers of each target the 256 accounts that met it last, and of each
-//     account the 64 targets that it met last, as far as they are in the window, and is
-//     exact within that: at an event of an account a at a target t it looks at the accounts
-//     of t, and at which of a's targets each of them has met in the window, and hits if a
-//     and t are in the core of that (rule.Lockstep). Every account of the core hits, in the
-//     order of their IDs, but not again before no core that was found has held it for the
-//     length of the window. The time is the actor's; what another has done in the window
-//     is what it did, by its own time, not before that time less the window's length. The
-//     window of a target's accounts never goes back: what was before it once is forgotten;
-//   - lockstep goes by the order of events: that in which every account of a group has met
-//     every target, and so many are remembered, is found in any order, once the last of
-//     them has. With gaps it is found by an event whose account has met the core's targets
-//     at a target that the core's accounts have met, which may or may not come after them;
+//     account the 64 targets that it met last, as far as they are in the window of the
+//     latest event there. Beyond, it forgets the one that was met first, which can make it
+//     miss a group and never find one that there is not, and Stats.Forgotten tells;
+//   - at an event of an account a at a target t, lockstep looks at the accounts of t and the
+//     targets of a, and at which of those each of the accounts met since a's window began,
+//     each by its own actor's time. If a and t are in the core of that (rule.Lockstep),
+//     every account of the core hits, in the order of their IDs, unless a core that was
+//     found held it up to a window's length ago;
+//   - so lockstep goes by the order of events. A group of which every account met every
+//     target is found in whatever order its events come. Of one with gaps an event finds
+//     what is left without the accounts that did not meet its target and the targets that
+//     its actor did not meet;
 //   - a window that begins at a moment costs nothing once it is over: what was kept is
 //     dropped, and nothing is kept later. In such a window a rule hits once.
 //
