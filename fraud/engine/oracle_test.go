@@ -318,7 +318,7 @@ func drawRulesBy(t *rapid.T, key rule.Key) []rule.Rule {
 			r.Threshold = 25 * min(r.Threshold, 12)
 		case rule.InSequence:
 			r.Events, r.Where.Target = []rule.Kind{rule.Visit, rule.Like}, ""
-			within := min(length, rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "within"))*time.Second/2))
+			within := rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "within")) * time.Second / 2)
 			r.Sequence = &rule.Sequence{First: rule.Visit, Then: rule.Like, Within: within}
 		case rule.InRegularity:
 			r.Threshold = 4 + max(1, r.Threshold/4)

@@ -206,9 +206,6 @@ func drawRule(t *rapid.T) rule.Rule {
 	switch window := rapid.IntRange(0, 2).Draw(t, "window"); {
 	case window == 0 || r.Aggregate == rule.InLockstep:
 		r.Window.Sliding = length
-		if r.Sequence != nil {
-			r.Sequence.Within = min(r.Sequence.Within, length)
-		}
 	case window == 1 && r.Key == rule.KeyActor:
 		r.Window.SinceAccountCreation = length
 	default:

@@ -226,8 +226,7 @@ type Ratio struct {
 }
 
 // Sequence counts the events of kind Then that come up to Within after one of kind
-// First with the same target; no longer than a sliding window. Each of either kind counts
-// once.
+// First with the same target. Each of either kind counts once.
 type Sequence struct {
 	First  Kind     `json:"first"`
 	Then   Kind     `json:"then"`

@@ -259,9 +259,6 @@ func (v *validator) aggregate(r Rule) {
 			v.fail("sequence.then", "must be another kind than first")
 		}
 		v.length("sequence.within", r.Sequence.Within, minWithin, maxWithin)
-		if length := r.Window.Sliding; length > 0 && r.Sequence.Within > length {
-			v.fail("sequence.within", "is at most as long as the sliding window, %s, not %s", length, r.Sequence.Within)
-		}
 		v.bothKinds(r, r.Sequence.First, r.Sequence.Then)
 	}
 	if v.owns("regularity", r.Regularity != nil, r.Aggregate == InRegularity, "{variation: 5}") {
