@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meet5/backend/fraud/engine"
+	"github.com/meet5/backend/fraud/queue"
 )
 
 // figures is what the service shows of its rules. Rules are few and named by us,
@@ -70,7 +71,7 @@ func (f *figures) hit(r *engine.Rule) { f.hits.WithLabelValues(r.ID, string(r.Mo
 
 func (f *figures) raised(r *engine.Rule) { f.flags.WithLabelValues(r.ID).Inc() }
 
-// What is told of each rule at a scrape.
+// What is told at a scrape.
 var (
 	evaluationsDesc = prometheus.NewDesc("meet5_fraud_rule_evaluations_total",
 		"Events that a rule was asked about, those of history included.", []string{"rule"}, nil)
@@ -80,12 +81,14 @@ var (
 		"How many reasons there are to look at a rule: it is slow, it hits too many.", []string{"rule"}, nil)
 	stateDesc = prometheus.NewDesc("meet5_fraud_rule_flags",
 		"Flags of a rule, by state.", []string{"rule", "state"}, nil)
+	backtestsDesc = prometheus.NewDesc("meet5_fraud_backtests",
+		"Backtests that wait and that run, at all instances.", []string{"state"}, nil)
 )
 
-// ruleCollector tells how rules are doing.
+// ruleCollector tells how rules and backtests are doing.
 type ruleCollector struct{ *Service }
 
-// collectRules has the registry tell how rules are doing.
+// collectRules has the registry tell how rules and backtests are doing.
 func (s *Service) collectRules(r *prometheus.Registry) error {
 	err := r.Register(ruleCollector{s})
 	if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
@@ -96,7 +99,7 @@ func (s *Service) collectRules(r *prometheus.Registry) error {
 
 // Describe implements prometheus.Collector.
 func (ruleCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{evaluationsDesc, costDesc, noisyDesc, stateDesc} {
+	for _, d := range []*prometheus.Desc{evaluationsDesc, costDesc, noisyDesc, stateDesc, backtestsDesc} {
 		to <- d
 	}
 }
@@ -112,6 +115,9 @@ func (c ruleCollector) Collect(to chan<- prometheus.Metric) {
 			}
 		}
 	}
+	queued, running := c.backtests.Counts()
+	to <- prometheus.MustNewConstMetric(backtestsDesc, prometheus.GaugeValue, float64(queued), string(queue.Queued))
+	to <- prometheus.MustNewConstMetric(backtestsDesc, prometheus.GaugeValue, float64(running), string(queue.Running))
 	known, _ := c.rules.All()
 	for _, k := range known {
 		for state, n := range c.board.Counts(k.ID) {
