@@ -25,8 +25,10 @@ type Flag struct {
 
 // Evidence is one event that a flag rests on.
 type Evidence struct {
-	EventID    uuid.UUID `json:"event_id"`
-	Type       string    `json:"type"`
+	EventID uuid.UUID `json:"event_id"`
+	Type    string    `json:"type"`
+	// Actor is who did it, unless that is the flag's user.
+	Actor      uuid.UUID `json:"actor,omitzero"`
 	Target     uuid.UUID `json:"target"`
 	OccurredAt time.Time `json:"occurred_at"`
 	Position   Position  `json:"position"`

@@ -39,6 +39,7 @@ package engine
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -56,9 +57,10 @@ type Engine struct {
 	byKind [kinds][]*Rule // those that listen to a kind
 	users  *Users
 	layout *layout
-	// byTarget says that keys are targets and the events are those of all partitions,
-	// whose numbers have so many bits; else they are those of one, which partition is.
-	byTarget      bool
+	// ordered says that the rules are (rule.Rule.Ordered), that keys are targets and the
+	// events those of all partitions, whose numbers have so many bits; else they are those
+	// of one, which partition is.
+	ordered       bool
 	partitionBits int
 	partition     int
 
@@ -173,25 +175,49 @@ func New(rules []rule.Rule) (*Engine, error) { return NewByActor(NewUsers(), rul
 // NewByActor is New for engines that share the numbering of users, as those of one
 // process should.
 func NewByActor(users *Users, rules []rule.Rule) (*Engine, error) {
-	return newEngine(users, rules, rule.KeyActor, &Engine{})
+	return newEngine(users, rules, &Engine{})
 }
 
-// NewByTarget makes an engine that runs rules by target over all of so many partitions.
-// What it finds follows from the order in which it is given their events, too.
-func NewByTarget(users *Users, rules []rule.Rule, partitions int) (*Engine, error) {
-	return newEngine(users, rules, rule.KeyTarget, &Engine{
-		byTarget: true, partitionBits: bits.Len(uint(partitions - 1)), //nolint:gosec // at least one
+// NewOrdered makes an engine that runs rules which need the one order of all partitions
+// (rule.Rule.Ordered), of which there are so many. What it finds follows from the order in
+// which it is given their events, too: that of package order.
+func NewOrdered(users *Users, rules []rule.Rule, partitions int) (*Engine, error) {
+	return newEngine(users, rules, &Engine{
+		ordered: true, partitionBits: bits.Len(uint(partitions - 1)), //nolint:gosec // at least one
 	})
 }
 
-func newEngine(users *Users, rules []rule.Rule, by rule.Key, g *Engine) (*Engine, error) {
+// Check says whether rules can run, those by actor beside those that need the one order
+// of all partitions, or why not.
+func Check(rules []rule.Rule) error {
+	byActor, ordered := Split(rules)
+	if _, err := New(byActor); err != nil {
+		return err
+	}
+	_, err := NewOrdered(NewUsers(), ordered, 1)
+	return err
+}
+
+// Split parts rules into those of NewByActor and those of NewOrdered.
+func Split(rules []rule.Rule) (byActor, ordered []rule.Rule) {
+	for _, r := range rules {
+		if r.Ordered() {
+			ordered = append(ordered, r)
+		} else {
+			byActor = append(byActor, r)
+		}
+	}
+	return byActor, ordered
+}
+
+func newEngine(users *Users, rules []rule.Rule, g *Engine) (*Engine, error) {
 	g.index, g.at, g.users, g.layout = make(map[uuid.UUID]uint32), earliest, users, newLayout()
 	for i, r := range rules {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("compile rule %s: %w", r.ID, err)
 		}
-		if r.Key != by {
-			return nil, fmt.Errorf("compile rule %s: its key is %s, the engine's %s", r.ID, r.Key, by)
+		if r.Ordered() != g.ordered {
+			return nil, fmt.Errorf("compile rule %s: %w", r.ID, wrongKind(g.ordered))
 		}
 		if slices.ContainsFunc(rules[:i], func(other rule.Rule) bool { return other.ID == r.ID }) {
 			return nil, fmt.Errorf("compile rule %s: another rule has this id", r.ID)
@@ -207,6 +233,13 @@ func newEngine(users *Users, rules []rule.Rule, by rule.Key, g *Engine) (*Engine
 	g.pushed = make([]pushed, len(g.layout.journals))
 	g.words.size = g.layout.length
 	return g, nil
+}
+
+func wrongKind(ordered bool) error {
+	if ordered {
+		return errors.New("it looks at each actor for itself, and runs in the engine of one partition (NewByActor)")
+	}
+	return errors.New("it needs the one order of all partitions, and runs in the engine for that (NewOrdered)")
 }
 
 // Rules are the rules that run, in their order.
@@ -233,18 +266,18 @@ func (g *Engine) At() (at time.Time, ok bool) {
 }
 
 // Process takes in an event, and appends to hits what it brings about: at most one hit
-// a rule, in the rules' order. It is its actor's next, or, of an engine by target, the
+// a rule, in the rules' order. It is its actor's next, or, of an ordered engine, the
 // next of all.
 func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 	kind, ok := kindOf(e.Type)
 	if !ok {
-		if g.byTarget || e.Sequence > g.last {
+		if g.ordered || e.Sequence > g.last {
 			g.last, g.at = e.Sequence, earliest
 			g.stats.Events++
 		}
 		return hits
 	}
-	if !g.byTarget {
+	if !g.ordered {
 		if k := g.key(e.Stream); e.Sequence > k.last {
 			k.last = e.Sequence
 		} else {
@@ -260,7 +293,7 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		return hits
 	}
 	user, other := e.Stream, a.Target
-	if g.byTarget {
+	if g.ordered {
 		user, other = other, user
 	}
 	k := g.key(user)
@@ -277,7 +310,7 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		s.at = k.latest
 	}
 	k.latest, g.at = s.at, s.at
-	if !g.byTarget {
+	if !g.ordered {
 		s.joined = k.joined
 	}
 	before := len(hits)
@@ -292,7 +325,7 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 // placeOf is a position as entries hold it: the sequence, and before it the partition,
 // if there are several.
 func (g *Engine) placeOf(p events.Position) uint64 {
-	if !g.byTarget {
+	if !g.ordered {
 		g.partition = p.Partition
 		return p.Sequence
 	}
@@ -300,7 +333,7 @@ func (g *Engine) placeOf(p events.Position) uint64 {
 }
 
 func (g *Engine) positionOf(place uint64) events.Position {
-	if !g.byTarget {
+	if !g.ordered {
 		return events.Position{Partition: g.partition, Sequence: place}
 	}
 	sequenceBits := placeBits - g.partitionBits

@@ -110,7 +110,7 @@ func (g *Register) fits(r rule.Rule) error {
 
 // Fit says whether rules can run together, or why not.
 func Fit(rules []rule.Rule) error {
-	if _, err := engine.New(rules); err != nil {
+	if err := engine.Check(rules); err != nil {
 		return err
 	}
 	return rule.CheckCost(rules)

@@ -167,9 +167,9 @@ func drawRule(t *rapid.T) rule.Rule {
 		ID:          rapid.StringMatching(`[a-z0-9]{1,10}(-[a-z0-9]{1,10}){0,3}`).Draw(t, "id"),
 		Title:       rapid.StringMatching(`[ -~äöü€:#'"]{1,40}`).Draw(t, "title"),
 		Description: rapid.StringMatching(`([ -~äß<>&]{0,30}\n){0,3}`).Draw(t, "description"),
-		Key:         rule.KeyActor,
+		Key:         rapid.SampledFrom([]rule.Key{rule.KeyActor, rule.KeyTarget}).Draw(t, "key"),
 		Aggregate: rapid.SampledFrom([]rule.Aggregate{
-			rule.Count, rule.Distinct, rule.PairedDistinct, rule.InRatio, rule.InSequence, rule.InRegularity,
+			rule.Count, rule.Distinct, rule.PairedDistinct, rule.Burst, rule.InRatio, rule.InSequence, rule.InRegularity,
 		}).Draw(t, "aggregate"),
 		Events:    rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like, rule.Unlike}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
 		Threshold: rapid.IntRange(1, rule.MaxThreshold).Draw(t, "threshold"),
@@ -183,6 +183,8 @@ func drawRule(t *rapid.T) rule.Rule {
 	case rule.PairedDistinct:
 		r.Events = []rule.Kind{rule.Visit, rule.Like}
 		r.Reading = rapid.SampledFrom([]rule.Reading{rule.Both, rule.Each}).Draw(t, "reading")
+	case rule.Burst:
+		r.Key = rule.KeyTarget
 	case rule.InRatio:
 		r.Events = two
 		r.Ratio = &rule.Ratio{Of: rule.Unlike, Per: rule.Like, Volume: rapid.IntRange(2, 10_000).Draw(t, "volume")}
@@ -194,19 +196,19 @@ func drawRule(t *rapid.T) rule.Rule {
 		r.Regularity = &rule.Regularity{Variation: rapid.IntRange(0, 100).Draw(t, "variation")}
 		length = drawDuration(t, int64(time.Second), int64(24*time.Hour))
 	}
-	switch rapid.IntRange(0, 2).Draw(t, "window") {
-	case 0:
+	switch window := rapid.IntRange(0, 2).Draw(t, "window"); {
+	case window == 0:
 		r.Window.Sliding = length
-	case 1:
+	case window == 1 && r.Key == rule.KeyActor:
 		r.Window.SinceAccountCreation = length
-	case 2:
+	default:
 		r.Window.SinceFirstEvent = length
 	}
-	if rapid.Bool().Draw(t, "where") {
+	if r.Aggregate == rule.Burst || rapid.Bool().Draw(t, "where") {
 		r.Where.AccountAge.AtLeast = drawDuration(t, 0, int64(time.Hour))
 		r.Where.AccountAge.Below = drawDuration(t, int64(2*time.Hour), int64(3*time.Hour))
 		r.Where.Hour = rapid.SampledFrom([]rule.Hours{{}, {From: 0, Until: 24 - 1}, {From: 22, Until: 4}}).Draw(t, "hour")
-		if r.Aggregate == rule.Count {
+		if r.Aggregate == rule.Count && r.Key == rule.KeyActor {
 			r.Where.Target = rapid.SampledFrom([]rule.Familiarity{"", rule.New, rule.Repeated}).Draw(t, "familiarity")
 		}
 	}

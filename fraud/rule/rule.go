@@ -263,6 +263,11 @@ type Rule struct {
 	Cases []Case `json:"cases,omitempty"`
 }
 
+// Ordered says whether what the rule finds follows from the one order of all partitions'
+// events (package order), as what is done to one user does: who did it may stand in any
+// of them.
+func (r Rule) Ordered() bool { return r.Key == KeyTarget }
+
 // Version is the first 16 hexadecimal digits of the SHA-256 of the rule's
 // canonical JSON without its mode and cases.
 func (r Rule) Version() string {

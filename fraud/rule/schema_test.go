@@ -118,6 +118,10 @@ func TestTheSchemaKnowsTheFieldsThatParseKnows(t *testing.T) {
 
 func TestTheSchemaRefusesWhatItCan(t *testing.T) {
 	s := compileSchema(t)
+	const burst = "id: a\ntitle: A\nevents: [like]\nwhere: {account_age: {below: 1d}}\nwindow: {sliding: 1h}\naggregate: burst\nthreshold: 3\nscore: 1\n"
+	if err := check(s, []byte(burst+"key: target\n")); err != nil {
+		t.Error(err)
+	}
 	for name, text := range map[string]string{
 		"a field that is unknown":    small + "colour: red\n",
 		"no threshold":               strings.Replace(small, "threshold: 3\n", "", 1),
@@ -126,6 +130,10 @@ func TestTheSchemaRefusesWhatItCan(t *testing.T) {
 		"two windows":                strings.Replace(small, "{sliding: 10m}", "{sliding: 10m, since_first_event: 1h}", 1),
 		"parameters of another":      small + "ratio: {of: like, per: visit, volume: 10}\n",
 		"no parameters":              strings.Replace(small, "paired_distinct", "sequence", 1),
+		"a burst by actor":           burst + "key: actor\n",
+		"a burst of any age":         strings.Replace(burst, "{below: 1d}", "{at_least: 1d}", 1) + "key: target\n",
+		"a target's account":         strings.Replace(burst, "sliding", "since_account_creation", 1) + "key: target\n",
+		"a target's targets":         strings.Replace(burst, "where: {", "where: {target: new, ", 1) + "key: target\n",
 		"an event that there is not": strings.Replace(small, "[like, visit]", "[like, poke]", 1),
 	} {
 		if check(s, []byte(text)) == nil {

@@ -63,8 +63,8 @@ func Run(r rule.Rule) ([]Result, error) {
 }
 
 func newEngine(r rule.Rule) (*engine.Engine, error) {
-	if r.Key == rule.KeyTarget {
-		return engine.NewByTarget(engine.NewUsers(), []rule.Rule{r}, 1)
+	if r.Ordered() {
+		return engine.NewOrdered(engine.NewUsers(), []rule.Rule{r}, 1)
 	}
 	return engine.New([]rule.Rule{r})
 }
