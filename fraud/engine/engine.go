@@ -28,6 +28,19 @@
 //     remember 64 k targets of a kind, at most 16,384 (or 2 k). Within that they are
 //     exact. Beyond, they forget the least recently seen, which can make them miss
 //     something and never makes them count one too many, and Stats.Forgotten tells;
+//   - lockstep remembers of each target the 256 accounts that met it last, and of each
+//     account the 64 targets that it met last, as far as they are in the window of the
+//     latest event there. Beyond, it forgets the one that was met first, which can make it
+//     miss a group and never find one that there is not, and Stats.Forgotten tells;
+//   - at an event of an account a at a target t, lockstep looks at the accounts of t and the
+//     targets of a, and at which of those each of the accounts met since a's window began,
+//     each by its own actor's time. If a and t are in the core of that (rule.Lockstep),
+//     every account of the core hits, in the order of their IDs, unless a core that was
+//     found held it up to a window's length ago;
+//   - so lockstep goes by the order of events. A group of which every account met every
+//     target is found in whatever order its events come. Of one with gaps an event finds
+//     what is left without the accounts that did not meet its target and the targets that
+//     its actor did not meet;
 //   - a window that begins at a moment costs nothing once it is over: what was kept is
 //     dropped, and nothing is kept later. In such a window a rule hits once.
 //
@@ -38,7 +51,6 @@
 package engine
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"math/bits"
@@ -63,6 +75,11 @@ type Engine struct {
 	ordered       bool
 	partitionBits int
 	partition     int
+
+	// Rules of the aggregate lockstep keep what they know themselves. Their time is an
+	// actor's latest, by the user's number.
+	locksteps []*lockstep
+	clocks    []int64
 
 	index map[uuid.UUID]uint32 // into keys
 	keys  []key
@@ -158,13 +175,15 @@ type Stats struct {
 	Activities uint64 `json:"activities"`
 	// Unreadable are activities whose payload is malformed. They are skipped.
 	Unreadable uint64 `json:"unreadable"`
-	// Backwards are activities whose time was earlier than their actor's latest.
+	// Backwards are activities whose time was earlier than their actor's latest, or, in an
+	// ordered engine, their target's.
 	Backwards uint64 `json:"backwards"`
-	// Forgotten are targets that had to be let go; see the package's promises.
+	// Forgotten are targets, and of lockstep accounts, that had to be let go; see the
+	// package's promises.
 	Forgotten uint64 `json:"forgotten"`
 	// Unnumbered are activities that rules did not see, there being too many users.
 	Unnumbered uint64 `json:"unnumbered"`
-	// Keys are the actors seen.
+	// Keys are the actors seen, or, in an ordered engine, the targets.
 	Keys uint64 `json:"keys"`
 }
 
@@ -224,6 +243,10 @@ func newEngine(users *Users, rules []rule.Rule, g *Engine) (*Engine, error) {
 		}
 		one := g.layout.rule(r)
 		g.rules = append(g.rules, one)
+		if r.Aggregate == rule.InLockstep {
+			g.locksteps = append(g.locksteps, newLockstep(one))
+			continue
+		}
 		for k, name := range kindNames {
 			if slices.Contains(r.Events, name) {
 				g.byKind[k] = append(g.byKind[k], one)
@@ -266,8 +289,8 @@ func (g *Engine) At() (at time.Time, ok bool) {
 }
 
 // Process takes in an event, and appends to hits what it brings about: at most one hit
-// a rule, in the rules' order. It is its actor's next, or, of an ordered engine, the
-// next of all.
+// a rule, in the rules' order, and after those, of each rule of the aggregate lockstep, a
+// hit for each user. It is its actor's next, or, of an ordered engine, the next of all.
 func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 	kind, ok := kindOf(e.Type)
 	if !ok {
@@ -298,7 +321,7 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 	}
 	k := g.key(user)
 	g.seen = sighting{
-		at: min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime), place: g.placeOf(e.Position),
+		at: timeOf(e, a), place: g.placeOf(e.Position),
 		kind: kind, joined: a.JoinedAt.UnixMicro(),
 	}
 	s := &g.seen
@@ -319,7 +342,15 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		h := &hits[before+i]
 		h.User, h.At, h.Position = user, time.UnixMicro(s.at).UTC(), e.Position
 	}
+	if len(g.locksteps) > 0 {
+		hits = g.act(e, kind, a, hits)
+	}
 	return hits
+}
+
+// timeOf is an event's rule time as state keeps it.
+func timeOf(e *events.Recorded, a events.Activity) int64 {
+	return min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime)
 }
 
 // placeOf is a position as entries hold it: the sequence, and before it the partition,
@@ -429,14 +460,7 @@ func (g *Engine) drop(r *Rule, w []uint32) (dropped bool) {
 // evidence is the events that a hit rests on, in the order in which they happened.
 func (g *Engine) evidence(a aggregate, w []uint32) []events.Position {
 	g.rests = a.evidence(g, w, g.rests[:0])
-	slices.SortFunc(g.rests, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.at(), b.at()), cmp.Compare(a.place(), b.place()))
-	})
-	out := make([]events.Position, len(g.rests))
-	for i, e := range g.rests {
-		out[i] = g.positionOf(e.place())
-	}
-	return out
+	return g.positions(g.rests)
 }
 
 // key finds or makes what is kept of a user.

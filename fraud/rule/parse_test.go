@@ -116,6 +116,7 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 			t.Errorf("%s changes the version", name)
 		}
 	}
+	locked := strings.Replace(small, "paired_distinct", "lockstep", 1) + "lockstep: {targets: 2}\n"
 	for name, text := range map[string]string{
 		"threshold": strings.Replace(small, "threshold: 3", "threshold: 4", 1),
 		"score":     strings.Replace(small, "score: 50", "score: 51", 1),
@@ -125,6 +126,8 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 		"title":     strings.Replace(small, "title: A", "title: B", 1),
 		"where":     small + "where: {hour: {from: 0, until: 6}}\n",
 		"expiry":    small + "time_to_live: 30d\n",
+		"lockstep":  locked,
+		"of more":   strings.Replace(locked, "targets: 2", "targets: 3", 1),
 		"anchor":    strings.Replace(small, "sliding: 10m", "since_first_event: 10m", 1),
 	} {
 		if parseOne(t, text).Version() == base.Version() {
@@ -169,7 +172,7 @@ func drawRule(t *rapid.T) rule.Rule {
 		Description: rapid.StringMatching(`([ -~äß<>&]{0,30}\n){0,3}`).Draw(t, "description"),
 		Key:         rapid.SampledFrom([]rule.Key{rule.KeyActor, rule.KeyTarget}).Draw(t, "key"),
 		Aggregate: rapid.SampledFrom([]rule.Aggregate{
-			rule.Count, rule.Distinct, rule.PairedDistinct, rule.Burst, rule.InRatio, rule.InSequence, rule.InRegularity,
+			rule.Count, rule.Distinct, rule.PairedDistinct, rule.Burst, rule.InLockstep, rule.InRatio, rule.InSequence, rule.InRegularity,
 		}).Draw(t, "aggregate"),
 		Events:    rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like, rule.Unlike}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
 		Threshold: rapid.IntRange(1, rule.MaxThreshold).Draw(t, "threshold"),
@@ -185,6 +188,10 @@ func drawRule(t *rapid.T) rule.Rule {
 		r.Reading = rapid.SampledFrom([]rule.Reading{rule.Both, rule.Each}).Draw(t, "reading")
 	case rule.Burst:
 		r.Key = rule.KeyTarget
+	case rule.InLockstep:
+		r.Key, r.Events = rule.KeyActor, []rule.Kind{rule.Visit, rule.Like}
+		r.Threshold = rapid.IntRange(2, 128).Draw(t, "accounts")
+		r.Lockstep = &rule.Lockstep{Targets: rapid.IntRange(2, 32).Draw(t, "locked targets")}
 	case rule.InRatio:
 		r.Events = two
 		r.Ratio = &rule.Ratio{Of: rule.Unlike, Per: rule.Like, Volume: rapid.IntRange(2, 10_000).Draw(t, "volume")}
@@ -197,7 +204,7 @@ func drawRule(t *rapid.T) rule.Rule {
 		length = drawDuration(t, int64(time.Second), int64(24*time.Hour))
 	}
 	switch window := rapid.IntRange(0, 2).Draw(t, "window"); {
-	case window == 0:
+	case window == 0 || r.Aggregate == rule.InLockstep:
 		r.Window.Sliding = length
 	case window == 1 && r.Key == rule.KeyActor:
 		r.Window.SinceAccountCreation = length
@@ -218,10 +225,14 @@ func drawRule(t *rapid.T) rule.Rule {
 	for i := range rapid.IntRange(0, 3).Draw(t, "cases") {
 		c := rule.Case{Name: string(rune('a' + i)), AccountAge: drawDuration(t, 0, int64(time.Hour))}
 		for range rapid.IntRange(1, 3).Draw(t, "steps") {
-			c.History = append(c.History, rule.Step{
+			s := rule.Step{
 				At: drawDuration(t, 0, int64(time.Hour)), Type: rule.Like, Every: drawDuration(t, 0, int64(time.Hour)),
 				Targets: rapid.IntRange(1, 50).Draw(t, "targets"), First: rapid.IntRange(1, 50).Draw(t, "first"), Times: rapid.IntRange(1, 50).Draw(t, "times"),
-			})
+			}
+			if r.Aggregate == rule.InLockstep {
+				s.Actors, s.FirstActor = rapid.IntRange(0, 50).Draw(t, "actors"), rapid.IntRange(0, 50).Draw(t, "first actor")
+			}
+			c.History = append(c.History, s)
 		}
 		at := rule.Duration(0)
 		for range rapid.IntRange(0, 3).Draw(t, "fires") {
