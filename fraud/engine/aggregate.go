@@ -14,6 +14,7 @@ type sighting struct {
 	other uint32 // the number of the user on the other side from the key
 	// joined is when the actor's account was made.
 	joined int64
+	target target
 }
 
 // aggregate is what a rule measures. It keeps nothing itself: what it knows of a key

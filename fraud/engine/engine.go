@@ -322,7 +322,7 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 	k := g.key(user)
 	g.seen = sighting{
 		at: timeOf(e, a), place: g.placeOf(e.Position),
-		kind: kind, joined: a.JoinedAt.UnixMicro(),
+		kind: kind, joined: a.JoinedAt.UnixMicro(), target: targetOf(&a),
 	}
 	s := &g.seen
 	switch {
@@ -386,7 +386,7 @@ func (g *Engine) run(k *key, other uuid.UUID, hits []Hit) []Hit {
 			dropped = w != nil && g.drop(r, w) || dropped
 			continue
 		}
-		if !r.where.holds(s.at, s.joined) {
+		if !r.where.holds(s) {
 			continue
 		}
 		if w == nil {
