@@ -12,6 +12,7 @@ GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.8.0
 GOLANGCI_LINT := $(CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 GOVULNCHECK := $(CACHE)/govulncheck-$(GOVULNCHECK_VERSION)
+PROMTOOL := $(or $(shell command -v promtool),$(CACHE)/promtool)
 
 # The race detector needs a C compiler; Go says CGO_ENABLED=0 where there is none.
 RACE := $(if $(filter 1,$(shell go env CGO_ENABLED)),-race)
@@ -94,6 +95,17 @@ fi; \
 exit $$code; }
 endef
 
+.PHONY: alerts
+alerts: ## try the alerts for Prometheus on made-up series, and look for their metrics
+	@# -count=1: no cache of Go's knows of a file outside the module.
+	@go test -count=1 -run '^TestEveryAlert' ./cmd/e2e
+	@if [[ ! -x "$(PROMTOOL)" ]] && ! $(MAKE) --no-print-directory "$(PROMTOOL)"; then \
+		echo 'THE ALERTS WERE NOT TRIED: there is no promtool, which Debian and others have in the package prometheus.' >&2; \
+		if [[ -n $${CI-} ]]; then exit 1; else exit 0; fi; \
+	fi; \
+	"$(PROMTOOL)" check rules deploy/prometheus/alerts.yml; \
+	"$(PROMTOOL)" test rules deploy/prometheus/alerts_test.yml
+
 .PHONY: bench
 bench: ## every benchmark, on real services; BENCH=regexp chooses
 	@deploy/testing/services run -- $(MAKE) --no-print-directory bench-modules
@@ -153,3 +165,15 @@ $(GOLANGCI_LINT):
 
 $(GOVULNCHECK):
 	$(call install,golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION),govulncheck)
+
+# Out of Debian's package: to build it takes longer than all the tests.
+$(CACHE)/promtool:
+	@mkdir -p $(CACHE)
+	@tmp=$$(mktemp -d $(CACHE)/building.XXXXXX); \
+	trap 'rm -rf "$$tmp"' EXIT; \
+	cd "$$tmp"; \
+	command -v apt-get dpkg-deb >/dev/null; \
+	apt-get -q -o APT::Sandbox::User=root download prometheus || \
+		{ apt-get -q -o DPkg::Lock::Timeout=300 update && apt-get -q -o APT::Sandbox::User=root download prometheus; }; \
+	dpkg-deb -x prometheus_*.deb fs; \
+	mv fs/usr/bin/promtool $@

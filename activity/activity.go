@@ -63,12 +63,15 @@ func KindOf(eventType string) Kind {
 	return ""
 }
 
-// NewEvent makes the event of one activity. kind must be one of the three.
-// occurredAt is kept to the microsecond; joinedAt is when the actor's account was
-// created. trusted says that occurredAt comes from a source whose clock fraud
-// rules may go by (role service, an import).
+// NewEvent makes the event of one activity of whose target nothing else is known.
+// kind must be one of the three. occurredAt is kept to the microsecond; joinedAt is
+// when the actor's account was created. trusted says that occurredAt comes from a
+// source whose clock fraud rules may go by (role service, an import).
 func NewEvent(actor, target uuid.UUID, kind Kind, id uuid.UUID, occurredAt, joinedAt time.Time, trusted bool) events.Event {
-	payload := events.Activity{Target: target, JoinedAt: joinedAt, Trusted: trusted}
+	return newEvent(actor, kind, id, occurredAt, events.Activity{Target: target, JoinedAt: joinedAt, Trusted: trusted})
+}
+
+func newEvent(actor uuid.UUID, kind Kind, id uuid.UUID, occurredAt time.Time, payload events.Activity) events.Event {
 	return events.Event{
 		ID:         id,
 		Type:       kind.EventType(),
@@ -79,4 +82,4 @@ func NewEvent(actor, target uuid.UUID, kind Kind, id uuid.UUID, occurredAt, join
 }
 
 // payloadSize is the largest encoded payload of an activity, in bytes.
-const payloadSize = 128
+const payloadSize = 192

@@ -3,32 +3,31 @@ package activity
 import (
 	"context"
 	"fmt"
-	"time"
 
 	"github.com/meet5/backend/service/problem"
 )
 
-// admit finds out when the command's actor joined, and that its target exists. It
+// admit finds out what is known of the command's actor, and that its target exists. It
 // reads the user log to its end before it calls anyone unknown.
-func (s *Service) admit(ctx context.Context, c *command) (joinedAt time.Time, err error) {
-	joinedAt, actorKnown, targetKnown := s.users.pair(c.actor, c.target)
-	if !actorKnown || !targetKnown {
+func (s *Service) admit(ctx context.Context, c *command) (pair, error) {
+	known := s.users.pair(c.actor, c.target)
+	if !known.actorKnown || !known.targetKnown {
 		if err := s.late.wait(ctx); err != nil {
-			return joinedAt, behind(err)
+			return known, behind(err)
 		}
-		joinedAt, actorKnown, targetKnown = s.users.pair(c.actor, c.target)
+		known = s.users.pair(c.actor, c.target)
 	}
-	return joinedAt, c.unknown(actorKnown, targetKnown)
+	return known, c.unknown(known)
 }
 
 // unknown is how a command is refused whose actor or target does not exist.
-func (c *command) unknown(actorKnown, targetKnown bool) error {
+func (c *command) unknown(known pair) error {
 	switch {
-	case !actorKnown && c.actorGiven:
+	case !known.actorKnown && c.actorGiven:
 		return problem.Invalid(problem.Field("actor", "is no user that exists"))
-	case !actorKnown:
+	case !known.actorKnown:
 		return problem.Forbidden("this account does not exist any more")
-	case !targetKnown:
+	case !known.targetKnown:
 		p := problem.NotFound("there is no user with the target's ID")
 		p.Errors = []problem.FieldError{problem.Field("target", "is no user that exists")}
 		return p

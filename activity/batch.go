@@ -84,8 +84,7 @@ func (b *batch) admit(ctx context.Context) {
 	}
 	for _, l := range unknown {
 		if !b.lookUp(l) {
-			_, actorKnown, targetKnown := b.service.users.pair(l.command.actor, l.command.target)
-			if err := l.command.unknown(actorKnown, targetKnown); err != nil {
+			if err := l.command.unknown(b.service.users.pair(l.command.actor, l.command.target)); err != nil {
 				l.refuse(err)
 			}
 		}
@@ -94,11 +93,11 @@ func (b *batch) admit(ctx context.Context) {
 
 // lookUp makes the line's event if both of its users are known.
 func (b *batch) lookUp(l *line) bool {
-	joinedAt, actorKnown, targetKnown := b.service.users.pair(l.command.actor, l.command.target)
-	if !actorKnown || !targetKnown {
+	known := b.service.users.pair(l.command.actor, l.command.target)
+	if !known.actorKnown || !known.targetKnown {
 		return false
 	}
-	l.event = l.command.event(joinedAt)
+	l.event = l.command.event(known)
 	return true
 }
 

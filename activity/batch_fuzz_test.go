@@ -46,7 +46,7 @@ func FuzzBatch(f *testing.F) {
 				answers = l.appendLine(answers, i+1)
 				continue
 			}
-			e := l.command.event(now)
+			e := l.command.event(pair{joinedAt: now})
 			if err := e.Validate(); err != nil {
 				t.Fatalf("line %d: %v", i+1, err)
 			}

@@ -82,7 +82,7 @@ func FuzzBodies(f *testing.F) {
 			}
 			return
 		}
-		e := c.event(now)
+		e := c.event(pair{joinedAt: now})
 		if err := e.Validate(); err != nil {
 			t.Fatalf("%q: %v", data, err)
 		}

@@ -28,8 +28,12 @@ type command struct {
 	actorGiven bool
 }
 
-func (c *command) event(joinedAt time.Time) events.Event {
-	return NewEvent(c.actor, c.target, c.kind, c.id, c.occurredAt, joinedAt, c.trusted)
+// event makes the event of what is known of its users by now.
+func (c *command) event(known pair) events.Event {
+	return newEvent(c.actor, c.kind, c.id, c.occurredAt, events.Activity{
+		Target: c.target, JoinedAt: known.joinedAt, Trusted: c.trusted,
+		TargetJoinedAt: known.targetJoinedAt, TargetHidden: known.targetHidden,
+	})
 }
 
 // newCommand checks every field of a body and names all that make no sense.

@@ -13,59 +13,101 @@ import (
 	"github.com/meet5/backend/events/subscription"
 )
 
-// directory knows who there is and since when: a fold of the user log, private to
-// this instance and made anew at each start. A user takes about 40 bytes.
+// directory knows who there is, since when, and who of them is marked fraudulent: a
+// fold of the user log, private to this instance and made anew at each start. A user
+// takes about 40 bytes.
 type directory struct {
 	mu     sync.RWMutex
 	joined map[uuid.UUID]int64 // microseconds since 1970
+	marked map[uuid.UUID]*standing
 }
 
 func newDirectory() *directory {
-	return &directory{joined: make(map[uuid.UUID]int64)}
+	return &directory{joined: make(map[uuid.UUID]int64), marked: make(map[uuid.UUID]*standing)}
+}
+
+// pair is what is known of an actor and a target. The rest of an unknown one is zero.
+type pair struct {
+	actorKnown, targetKnown bool
+	joinedAt                time.Time // the actor
+	targetJoinedAt          time.Time
+	targetHidden            bool // since the target is marked fraudulent
 }
 
 // pair looks up an actor and a target at once. Erased users are as unknown as
 // those that never were.
-func (d *directory) pair(actor, target uuid.UUID) (joinedAt time.Time, actorKnown, targetKnown bool) {
+func (d *directory) pair(actor, target uuid.UUID) (p pair) {
 	d.mu.RLock()
 	at, actorKnown := d.joined[actor]
-	_, targetKnown = d.joined[target]
+	targetAt, targetKnown := d.joined[target]
+	hidden := d.marked[target]
 	d.mu.RUnlock()
-	return time.UnixMicro(at).UTC(), actorKnown, targetKnown
+	if actorKnown {
+		p.actorKnown, p.joinedAt = true, time.UnixMicro(at).UTC()
+	}
+	if targetKnown {
+		p.targetKnown, p.targetJoinedAt, p.targetHidden = true, time.UnixMicro(targetAt).UTC(), hidden != nil
+	}
+	return p
 }
 
 // handle is the subscription's handler. Folding an event again changes nothing:
 // the later ones of the same user come again after it, too. A registration that
 // cannot be read leaves its user unknown until an operator has it retried.
 func (d *directory) handle(_ context.Context, b subscription.Batch) error {
-	type change struct {
-		user   uuid.UUID
-		joined int64
-		erased bool
-	}
-	changes := make([]change, 0, len(b.Events))
+	changes := make([]func(), 0, len(b.Events))
 	for _, e := range b.Events {
-		switch e.Type {
-		case events.UserRegistered:
-			at, err := registeredAt(e)
-			if err != nil {
-				return subscription.Poison(e, err)
-			}
-			changes = append(changes, change{user: e.Stream, joined: at.UnixMicro()})
-		case events.UserErased:
-			changes = append(changes, change{user: e.Stream, erased: true})
+		change, err := d.change(e)
+		if err != nil {
+			return subscription.Poison(e, err)
+		}
+		if change != nil {
+			changes = append(changes, change)
 		}
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	for _, c := range changes {
-		if c.erased {
-			delete(d.joined, c.user)
-		} else {
-			d.joined[c.user] = c.joined
-		}
+	for _, change := range changes {
+		change()
 	}
 	return nil
+}
+
+// change is what an event changes, to be done under the lock; nil if nothing.
+func (d *directory) change(e events.Recorded) (func(), error) {
+	switch e.Type {
+	case events.UserRegistered:
+		at, err := registeredAt(e)
+		return func() { d.joined[e.Stream] = at.UnixMicro() }, err
+	case events.UserErased:
+		return func() {
+			delete(d.joined, e.Stream)
+			delete(d.marked, e.Stream)
+		}, nil
+	case events.UserMarkedFraudulent, events.UserCleared:
+		p, err := events.Unmarshal[events.Standing](e)
+		if err != nil {
+			// It leaves the user as they stood. To park it would hold up their erasure,
+			// and visibility, which cannot go on without it, reports it.
+			return nil, nil //nolint:nilerr // see above
+		}
+		return func() { d.mark(e.Stream, e.Type, p.Flag) }, nil
+	}
+	return nil, nil
+}
+
+// mark notes a mark of a user, or its clearing.
+func (d *directory) mark(user uuid.UUID, eventType, flag string) {
+	s := d.marked[user]
+	if s == nil {
+		s = new(standing)
+	}
+	s.set(eventType, flag)
+	if s.fraudulent() {
+		d.marked[user] = s
+	} else {
+		delete(d.marked, user)
+	}
 }
 
 // registeredAt reads the one field of a registration that is needed here, and

@@ -43,13 +43,13 @@ func callerOf(r *http.Request) caller {
 
 // accept makes one activity durable.
 func (s *Service) accept(ctx context.Context, cmd *command) (a answer, status int, err error) {
-	joinedAt, err := s.admit(ctx, cmd)
+	known, err := s.admit(ctx, cmd)
 	if err != nil {
 		return a, 0, err
 	}
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
-	e := cmd.event(joinedAt)
+	e := cmd.event(known)
 	written, err := s.deps.Log.Append(ctx, e)
 	if err != nil {
 		return a, 0, refusal(err)

@@ -127,24 +127,27 @@ type standing struct {
 func (s *standing) fraudulent() bool { return len(s.marks) > 0 }
 
 func (s *standing) apply(e events.Recorded) error {
-	switch e.Type {
-	case events.UserMarkedFraudulent:
-		p, err := events.Unmarshal[events.Standing](e)
-		if err != nil {
-			return err
-		}
-		if s.marks == nil {
-			s.marks = make(map[string]struct{})
-		}
-		s.marks[p.Flag] = struct{}{}
-	case events.UserCleared:
-		p, err := events.Unmarshal[events.Standing](e)
-		if err != nil {
-			return err
-		}
-		delete(s.marks, p.Flag)
+	if e.Type != events.UserMarkedFraudulent && e.Type != events.UserCleared {
+		return nil
 	}
+	p, err := events.Unmarshal[events.Standing](e)
+	if err != nil {
+		return err
+	}
+	s.set(e.Type, p.Flag)
 	return nil
+}
+
+// set notes a mark, or that one is cleared.
+func (s *standing) set(eventType, flag string) {
+	switch {
+	case eventType == events.UserCleared:
+		delete(s.marks, flag)
+	case s.marks == nil:
+		s.marks = map[string]struct{}{flag: {}}
+	default:
+		s.marks[flag] = struct{}{}
+	}
 }
 
 // newSubscription follows the user log, over the bus if there is one. With a

@@ -262,6 +262,9 @@ func FuzzDecode(f *testing.F) {
 func FuzzParseActivity(f *testing.F) {
 	f.Add([]byte(`{"target":"00000000-0000-7000-8000-000000000002","joined_at":"2026-11-21T10:20:30.123456Z"}`))
 	f.Add([]byte(`{"target":"00000000-0000-7000-8000-000000000002","joined_at":"2026-02-30T10:20:30.123456Z","trusted":true}`))
+	f.Add([]byte(`{"target":"00000000-0000-7000-8000-000000000002","joined_at":"2026-11-21T10:20:30.123456Z","target_joined_at":"2026-11-21T10:20:30.123456Z"}`))
+	f.Add([]byte(`{"target":"00000000-0000-7000-8000-000000000002","joined_at":"2026-11-21T10:20:30.123456Z","trusted":true,"target_joined_at":"2026-02-30T10:20:30.123456Z","target_hidden":true}`))
+	f.Add([]byte(`{"target":"00000000-0000-7000-8000-000000000002","joined_at":"2026-11-21T10:20:30.123456Z","target_hidden":true}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		type plain events.Activity
 		var want plain
@@ -270,7 +273,8 @@ func FuzzParseActivity(f *testing.F) {
 		if (err == nil) != (wantErr == nil) {
 			t.Fatalf("%q: %v, encoding/json says %v", b, err, wantErr)
 		}
-		if err == nil && (got.Target != want.Target || !got.JoinedAt.Equal(want.JoinedAt) || got.Trusted != want.Trusted) {
+		if err == nil && (got.Target != want.Target || !got.JoinedAt.Equal(want.JoinedAt) || got.Trusted != want.Trusted ||
+			!got.TargetJoinedAt.Equal(want.TargetJoinedAt) || got.TargetHidden != want.TargetHidden) {
 			t.Fatalf("%q: %+v, encoding/json says %+v", b, got, want)
 		}
 	})

@@ -19,6 +19,13 @@ type Activity struct {
 	// Trusted says that the event came from a trusted source (role service, an
 	// import), whose OccurredAt is taken for true.
 	Trusted bool `json:"trusted,omitempty"`
+	// TargetJoinedAt is when the target's account was created, and TargetHidden says
+	// that what the target did was hidden, the account being marked fraudulent, both as
+	// they were known when the event was written. They are not known, and left out, of
+	// events of earlier builds and of imports: TargetHidden says something only where
+	// TargetJoinedAt is not zero.
+	TargetJoinedAt time.Time `json:"target_joined_at,omitzero"`
+	TargetHidden   bool      `json:"target_hidden,omitempty"`
 }
 
 // Visibility is the payload of activity.actor_hidden.v1 and
@@ -33,26 +40,36 @@ type Visibility struct {
 const timeLayout = "2006-01-02T15:04:05.000000Z"
 
 const (
-	partTarget  = `{"target":"`
-	partJoined  = `","joined_at":"`
-	partTrusted = `,"trusted":true`
-	atTarget    = len(partTarget)
-	atJoined    = atTarget + 36 + len(partJoined)
-	endJoined   = atJoined + len(timeLayout)
+	partTarget       = `{"target":"`
+	partJoined       = `","joined_at":"`
+	partTrusted      = `,"trusted":true`
+	partTargetJoined = `,"target_joined_at":"`
+	partTargetHidden = `,"target_hidden":true`
+	atTarget         = len(partTarget)
+	atJoined         = atTarget + 36 + len(partJoined)
+	endJoined        = atJoined + len(timeLayout)
 )
 
 // AppendJSON appends the canonical JSON of the payload: fixed field order, the
-// time in UTC with six digits of fraction.
+// times in UTC with six digits of fraction. What is not known of the target is left out.
 func (a Activity) AppendJSON(b []byte) []byte {
 	b = append(b, partTarget...)
 	at := len(b)
 	b = append(b, make([]byte, 36)...)
 	encodeUUID(b[at:], a.Target)
 	b = append(b, partJoined...)
-	b = a.JoinedAt.UTC().AppendFormat(b, timeLayout)
+	b = appendTime(b, a.JoinedAt)
 	b = append(b, '"')
 	if a.Trusted {
 		b = append(b, partTrusted...)
+	}
+	if !a.TargetJoinedAt.IsZero() {
+		b = append(b, partTargetJoined...)
+		b = appendTime(b, a.TargetJoinedAt)
+		b = append(b, '"')
+		if a.TargetHidden {
+			b = append(b, partTargetHidden...)
+		}
 	}
 	return append(b, '}')
 }
@@ -80,11 +97,18 @@ func parseCanonical(b []byte) (a Activity, ok bool) {
 		string(b[atTarget+36:atJoined]) != partJoined || b[endJoined] != '"' {
 		return a, false
 	}
-	switch rest := b[endJoined+1:]; string(rest) {
-	case "}":
-	case partTrusted + "}":
-		a.Trusted = true
-	default:
+	rest := b[endJoined+1:]
+	rest, a.Trusted = after(rest, partTrusted)
+	if rest, ok = after(rest, partTargetJoined); ok {
+		if len(rest) < len(timeLayout)+1 || rest[len(timeLayout)] != '"' {
+			return a, false
+		}
+		if a.TargetJoinedAt, ok = parseTime(rest[:len(timeLayout)]); !ok {
+			return a, false
+		}
+		rest, a.TargetHidden = after(rest[len(timeLayout)+1:], partTargetHidden)
+	}
+	if string(rest) != "}" {
 		return a, false
 	}
 	var err error
@@ -93,6 +117,40 @@ func parseCanonical(b []byte) (a Activity, ok bool) {
 	}
 	a.JoinedAt, ok = parseTime(b[atJoined:endJoined])
 	return a, ok
+}
+
+// after is what follows a part, if it is there.
+func after(b []byte, part string) (rest []byte, there bool) {
+	if len(b) < len(part) || string(b[:len(part)]) != part {
+		return b, false
+	}
+	return b[len(part):], true
+}
+
+// appendTime appends timeLayout in UTC without the detours of time.AppendFormat.
+func appendTime(b []byte, t time.Time) []byte {
+	t = t.UTC()
+	y, mo, d := t.Date()
+	if y < 0 || y > 9999 {
+		return t.AppendFormat(b, timeLayout)
+	}
+	h, mi, s := t.Clock()
+	at := len(b)
+	b = append(b, "0000-00-00T00:00:00.000000Z"...)
+	num := func(from, to, n int) {
+		for ; to > from; n /= 10 {
+			to--
+			b[at+to] = byte('0' + n%10)
+		}
+	}
+	num(0, 4, y)
+	num(5, 7, int(mo))
+	num(8, 10, d)
+	num(11, 13, h)
+	num(14, 16, mi)
+	num(17, 19, s)
+	num(20, 26, t.Nanosecond()/1000)
+	return b
 }
 
 // parseTime reads timeLayout without the detours of time.Parse.

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/meet5/backend/fraud/engine"
+	"github.com/meet5/backend/fraud/queue"
 )
 
 // figures is what the service shows of its rules. Rules are few and named by us,
@@ -70,7 +71,7 @@ func (f *figures) hit(r *engine.Rule) { f.hits.WithLabelValues(r.ID, string(r.Mo
 
 func (f *figures) raised(r *engine.Rule) { f.flags.WithLabelValues(r.ID).Inc() }
 
-// What is told of each rule at a scrape.
+// What is told at a scrape.
 var (
 	evaluationsDesc = prometheus.NewDesc("meet5_fraud_rule_evaluations_total",
 		"Events that a rule was asked about, those of history included.", []string{"rule"}, nil)
@@ -84,12 +85,14 @@ var (
 		"Cuts on record, which rules that need the one order of all partitions go by.", nil, nil)
 	cutsDoneDesc = prometheus.NewDesc("meet5_fraud_cuts_worked_through",
 		"Cuts up to which those rules' flags are raised.", nil, nil)
+	backtestsDesc = prometheus.NewDesc("meet5_fraud_backtests",
+		"Backtests that wait and that run, at all instances.", []string{"state"}, nil)
 )
 
-// ruleCollector tells how rules are doing.
+// ruleCollector tells how rules and backtests are doing.
 type ruleCollector struct{ *Service }
 
-// collectRules has the registry tell how rules are doing.
+// collectRules has the registry tell how rules and backtests are doing.
 func (s *Service) collectRules(r *prometheus.Registry) error {
 	err := r.Register(ruleCollector{s})
 	if _, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
@@ -100,7 +103,7 @@ func (s *Service) collectRules(r *prometheus.Registry) error {
 
 // Describe implements prometheus.Collector.
 func (ruleCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{evaluationsDesc, costDesc, noisyDesc, stateDesc, cutsDesc, cutsDoneDesc} {
+	for _, d := range []*prometheus.Desc{evaluationsDesc, costDesc, noisyDesc, stateDesc, cutsDesc, cutsDoneDesc, backtestsDesc} {
 		to <- d
 	}
 }
@@ -121,6 +124,9 @@ func (c ruleCollector) Collect(to chan<- prometheus.Metric) {
 		to <- prometheus.MustNewConstMetric(cutsDesc, prometheus.GaugeValue, float64(tip.Number))
 		to <- prometheus.MustNewConstMetric(cutsDoneDesc, prometheus.GaugeValue, float64(at.cut))
 	}
+	queued, running := c.backtests.Counts()
+	to <- prometheus.MustNewConstMetric(backtestsDesc, prometheus.GaugeValue, float64(queued), string(queue.Queued))
+	to <- prometheus.MustNewConstMetric(backtestsDesc, prometheus.GaugeValue, float64(running), string(queue.Running))
 	known, _ := c.rules.All()
 	for _, k := range known {
 		for state, n := range c.board.Counts(k.ID) {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/meet5/backend/fraud/queue"
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -92,4 +93,34 @@ func TestARulesPrecisionIsWhatModeratorsSay(t *testing.T) {
 	until(t, "what the rule costs is measured", func() bool {
 		return strings.Contains(string(s.ask("GET", "/metrics", "", moderator).body), `meet5_fraud_rule_event_seconds{rule="three-likes"}`)
 	})
+}
+
+func TestHowManyBacktestsWaitAndRunIsShown(t *testing.T) {
+	w := newWorld(t)
+	w.metrics = prometheus.NewRegistry()
+	g := &gate{Reader: w.activity}
+	w.reader = g
+	s := w.run(likesRule("three-likes", 3, 40))
+	w.post(likes(user(1), 3, start)...)
+	s.catchUp()
+	shows := func(queued, running int) {
+		t.Helper()
+		text := string(s.ask("GET", "/metrics", "", moderator).want(t, http.StatusOK).body)
+		for state, n := range map[string]int{"queued": queued, "running": running} {
+			if line := fmt.Sprintf("meet5_fraud_backtests{state=%q} %d\n", state, n); !strings.Contains(text, line) {
+				t.Errorf("%s is missing in\n%s", line, text)
+			}
+		}
+	}
+	shows(0, 0)
+	open := g.close()
+	defer open()
+	first := s.request(`{"rules": ["three-likes"]}`)
+	s.await(first.ID, queue.Running)
+	s.request(`{"rules": ["three-likes"]}`)
+	last := s.request(`{"rules": ["three-likes"]}`)
+	shows(2, 1)
+	open()
+	s.await(last.ID, queue.Done)
+	shows(0, 0)
 }

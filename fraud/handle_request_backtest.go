@@ -13,9 +13,11 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/backtest"
 	"github.com/meet5/backend/fraud/queue"
 	"github.com/meet5/backend/fraud/rule"
@@ -34,6 +36,7 @@ const (
 const rulesType = "application/yaml"
 
 type backtestBody struct {
+	ID uuid.UUID `json:"id"`
 	// Rules are rules, or IDs of rules that the log has.
 	Rules      []json.RawMessage `json:"rules"`
 	Rule       json.RawMessage   `json:"rule"`
@@ -45,15 +48,31 @@ type backtestBody struct {
 	Thresholds []int             `json:"thresholds"`
 }
 
+// wanted is a backtest that is asked for.
+type wanted struct {
+	id    uuid.UUID // of the client's making; nil if it gave none
+	asked events.BacktestRequest
+	rules []rule.Rule
+	// named are those of the rules that were given by their IDs alone.
+	named map[string]bool
+}
+
 // requestBacktest is POST /v1/backtests.
 func (s *Service) requestBacktest(c echo.Context) error {
-	asked, rules, err := s.readBacktest(c)
+	want, err := s.readBacktest(c)
 	if err != nil {
 		return err
 	}
-	if err := s.catchUp(c.Request().Context()); err != nil {
+	ctx := c.Request().Context()
+	if err := s.catchUp(ctx); err != nil {
 		return err
 	}
+	if want.id != uuid.Nil {
+		if b, ok, err := s.askedBefore(ctx, want); err != nil || ok {
+			return s.answerRequest(c, http.StatusOK, b, err)
+		}
+	}
+	rules := want.rules
 	if len(rules) == 0 {
 		rules = s.rulesThatRun()
 	}
@@ -70,33 +89,51 @@ func (s *Service) requestBacktest(c echo.Context) error {
 		return problem.Unavailable(fmt.Sprintf("%d backtests wait already, which is the most; ask again when one has been worked on, or cancel one",
 			queue.MaxWaiting), queueRetry)
 	}
-	e, err := s.request(asked, rules)
+	e, err := s.request(want.id, want.asked, rules)
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(c.Request().Context(), appendTimeout)
+	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
-	if _, err := s.deps.Log.Append(ctx, e); err != nil {
+	_, err = s.deps.Log.Append(ctx, e)
+	if _, taken := errors.AsType[*log.ConflictError](err); taken && want.id != uuid.Nil {
+		// The same request came in between.
+		if b, ok, err := s.askedBefore(ctx, want); err != nil || ok {
+			return s.answerRequest(c, http.StatusOK, b, err)
+		}
+	}
+	if err != nil {
 		return outOfReach(err)
 	}
 	if err := s.catchUp(ctx); err != nil {
 		return err
 	}
-	b, before, ok := s.backtests.Get(e.Stream)
+	b, _, ok := s.backtests.Get(e.Stream)
 	if !ok {
 		return problem.NotFound("the backtest was removed at once")
 	}
+	return s.answerRequest(c, http.StatusAccepted, b, nil)
+}
+
+// answerRequest answers who asked for a backtest, unless there is an error.
+func (s *Service) answerRequest(c echo.Context, status int, b queue.Backtest, err error) error {
+	if err != nil {
+		return err
+	}
+	_, before, _ := s.backtests.Get(b.ID)
 	c.Response().Header().Set(echo.HeaderLocation, "/v1/backtests/"+b.ID.String())
-	return c.JSON(http.StatusAccepted, s.answerBacktest(b, before, nil))
+	return c.JSON(status, s.answerBacktest(b, before, nil))
 }
 
 // request is the event that asks for a backtest.
-func (s *Service) request(asked events.BacktestRequest, rules []rule.Rule) (events.Event, error) {
+func (s *Service) request(id uuid.UUID, asked events.BacktestRequest, rules []rule.Rule) (events.Event, error) {
+	if id == uuid.Nil {
+		id = s.deps.NewID()
+	}
 	for _, r := range rules {
-		r.Cases = nil // they say nothing of history
-		text, err := json.Marshal(r)
+		text, err := ruleText(r)
 		if err != nil {
-			return events.Event{}, fmt.Errorf("rule %s: %w", r.ID, err)
+			return events.Event{}, err
 		}
 		asked.Rules = append(asked.Rules, text)
 	}
@@ -108,39 +145,51 @@ func (s *Service) request(asked events.BacktestRequest, rules []rule.Rule) (even
 		return events.Event{}, problem.Invalid(problem.Field("rules", fmt.Sprintf("have %d bytes together, at most %d are allowed", len(data), events.MaxData)))
 	}
 	return events.Event{
-		ID: s.deps.NewID(), Type: events.BacktestRequested, Stream: s.deps.NewID(), Version: 1,
+		ID: s.deps.NewID(), Type: events.BacktestRequested, Stream: id, Version: 1,
 		OccurredAt: s.deps.Clock(), Data: data,
 	}, nil
 }
 
+// ruleText is a rule in a request, without its cases, which say nothing of history.
+func ruleText(r rule.Rule) (json.RawMessage, error) {
+	r.Cases = nil
+	text, err := json.Marshal(r)
+	if err != nil {
+		return nil, fmt.Errorf("rule %s: %w", r.ID, err)
+	}
+	return text, nil
+}
+
 // readBacktest reads what is asked for, and names every fault.
-func (s *Service) readBacktest(c echo.Context) (events.BacktestRequest, []rule.Rule, error) {
-	asked := events.BacktestRequest{By: caller(c), Against: string(backtest.Both), Sample: backtest.DefaultSample}
+func (s *Service) readBacktest(c echo.Context) (wanted, error) {
+	want := wanted{asked: events.BacktestRequest{By: caller(c), Against: string(backtest.Both), Sample: backtest.DefaultSample}}
 	if web.RequireContentType(c, rulesType) == nil {
 		text, err := web.ReadBody(c)
 		if err != nil {
-			return asked, nil, err
+			return want, err
 		}
-		rules, faults := parseRules(text, 0, "", place{})
-		return asked, rules, faults.problem()
+		var faults bodyFaults
+		want.rules, faults = parseRules(text, 0, "", place{})
+		return want, faults.problem()
 	}
 	if web.RequireContentType(c, echo.MIMEApplicationJSON) != nil {
-		return asked, nil, problem.UnsupportedMediaType("send the body as Content-Type: application/json, or rules alone as application/yaml")
+		return want, problem.UnsupportedMediaType("send the body as Content-Type: application/json, or rules alone as application/yaml")
 	}
 	text, err := web.ReadBody(c)
 	if err != nil {
-		return asked, nil, err
+		return want, err
 	}
 	var body backtestBody
 	if err := web.DecodeStrict(text, &body); err != nil {
-		return asked, nil, err
+		return want, err
 	}
-	faults := body.check(&asked)
-	rules, bad := s.readRules(c.Request().Context(), text, body)
+	want.id = body.ID
+	faults := body.check(&want.asked)
+	bad := s.readRules(c.Request().Context(), text, body, &want)
 	if bad.err != nil {
-		return asked, nil, bad.err
+		return want, bad.err
 	}
-	return asked, rules, append(faults, bad.faults...).problem()
+	return want, append(faults, bad.faults...).problem()
 }
 
 // bodyFaults are what is wrong with a body.
@@ -186,14 +235,15 @@ type foundFaults struct {
 	err    error
 }
 
-// readRules reads the rules of a body. Places in them are told as in the body.
-func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody) (rules []rule.Rule, found foundFaults) {
+// readRules reads the rules of a body into want. Places in them are told as in the
+// body.
+func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody, want *wanted) (found foundFaults) {
 	given := body.Rules
 	field := func(i int) string { return fmt.Sprintf("rules[%d]", i) }
 	if body.Rule != nil {
 		if body.Rules != nil {
 			found.faults = append(found.faults, problem.Field("rule", "is there beside rules; keep one"))
-			return nil, found
+			return found
 		}
 		given, field = []json.RawMessage{body.Rule}, func(int) string { return "rule" }
 	}
@@ -202,9 +252,10 @@ func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody)
 	}
 	if len(given) > backtest.MaxRules {
 		found.faults = append(found.faults, problem.Field("rules", fmt.Sprintf("are %d rules, at most %d are allowed", len(given), backtest.MaxRules)))
-		return nil, found
+		return found
 	}
 	caughtUp := false
+	want.named = make(map[string]bool)
 	seen := make(map[string]bool)
 	from := 0
 	for i, raw := range given {
@@ -217,11 +268,11 @@ func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody)
 			if len(parsed) != 1 {
 				continue
 			}
-			rules = append(rules, parsed[0])
+			want.rules = append(want.rules, parsed[0])
 		} else {
 			if !caughtUp {
 				if found.err = s.catchUp(ctx); found.err != nil {
-					return nil, found
+					return found
 				}
 				caughtUp = true
 			}
@@ -230,15 +281,16 @@ func (s *Service) readRules(ctx context.Context, text []byte, body backtestBody)
 				found.faults = append(found.faults, problem.Field(field(i), err.Error()))
 				continue
 			}
-			rules = append(rules, known)
+			want.rules = append(want.rules, known)
+			want.named[id] = true
 		}
-		if last := rules[len(rules)-1].ID; seen[last] {
+		if last := want.rules[len(want.rules)-1].ID; seen[last] {
 			found.faults = append(found.faults, problem.Field(field(i), "is the second rule with the id "+last))
 		} else {
 			seen[last] = true
 		}
 	}
-	return rules, found
+	return found
 }
 
 // place is where in a body a part of it begins: after so many lines, and so many

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/backtest"
@@ -17,6 +19,44 @@ func crowdRule(id string, threshold int) rule.Rule {
 	r := likesRule(id, threshold, 40)
 	r.Key, r.Aggregate = rule.KeyTarget, rule.Distinct
 	return r
+}
+
+// ringRule flags so many accounts that like the same two people within an hour.
+func ringRule(id string, threshold int) rule.Rule {
+	r := likesRule(id, threshold, 40)
+	r.Aggregate, r.Lockstep = rule.InLockstep, &rule.Lockstep{Targets: 2}
+	return r
+}
+
+// Each account of a ring is flagged, and each flag shows all of the ring.
+func TestARingIsFlaggedWhole(t *testing.T) {
+	w := newWorld(t)
+	s := w.run(ringRule("ring", 3))
+	for i := range 3 {
+		w.post(likes(user(i), 2, start.Add(time.Duration(i)*time.Minute))...)
+	}
+	w.post(likes(user(4), 1, start.Add(4*time.Minute))...) // likes only one of the two
+	s.catchUp()
+	items, _ := s.flags("")
+	flagged := make(map[uuid.UUID]bool)
+	for _, f := range items {
+		flagged[f.User] = true
+		shown := s.flag(f.ID)
+		actors := make(map[uuid.UUID]int)
+		for _, e := range shown.Evidence {
+			if e.Actor == uuid.Nil {
+				e.Actor = f.User
+			}
+			actors[e.Actor]++
+		}
+		if len(actors) != 3 || actors[user(0)] != 2 || actors[user(1)] != 2 || actors[user(2)] != 2 || shown.Observed != 3 {
+			t.Errorf("flag of %s shows %v", f.User, actors)
+		}
+	}
+	if len(items) != 3 || !flagged[user(0)] || !flagged[user(1)] || !flagged[user(2)] {
+		t.Errorf("flagged are %v", flagged)
+	}
+	w.sameFlags(w.fraud, w.expectedFlags())
 }
 
 // Those who like a user stand in several partitions; the flag is the user's, and shows

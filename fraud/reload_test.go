@@ -217,10 +217,11 @@ func TestLiveFlagsAreThoseOfAReplayThroughAnyChangesOfRules(t *testing.T) {
 		store := w.sharedStore()
 		book := []rule.Rule{likesRule("book", 3, 40)}
 		instances := []*instance{w.spawn(store, book...), w.spawn(store, book...)}
-		ids := []string{"book", "one", "two", "crowd"}
+		ids := []string{"book", "one", "two", "crowd", "ring"}
 		instances[0].put(likesRule("one", 3, 10), "new", nil).want(t, http.StatusCreated)
 		instances[0].put(likesRule("two", 2, 10), "new", nil).want(t, http.StatusCreated)
 		instances[0].put(crowdRule("crowd", 3), "new", nil).want(t, http.StatusCreated)
+		instances[0].put(ringRule("ring", 3), "new", nil).want(t, http.StatusCreated)
 		now := start
 		for range rapid.IntRange(10, 30).Draw(rt, "steps") {
 			i := rapid.IntRange(0, 1).Draw(rt, "instance")
@@ -242,8 +243,11 @@ func TestLiveFlagsAreThoseOfAReplayThroughAnyChangesOfRules(t *testing.T) {
 				}
 			case "put":
 				r := likesRule(id, rapid.IntRange(2, 5).Draw(rt, "threshold"), 10)
-				if id == "crowd" {
+				switch id {
+				case "crowd":
 					r = crowdRule(id, r.Threshold)
+				case "ring":
+					r = ringRule(id, r.Threshold)
 				}
 				s.put(r, "another", nil).want(t, http.StatusOK)
 			case "restart":

@@ -59,6 +59,7 @@ type Service struct {
 	cfg     Config
 	deps    Deps
 	board   *flag.Board
+	bulks   bulks
 	rules   *register.Register
 	ordered *ordered
 	raiser  *raiser
@@ -139,7 +140,7 @@ func (s *Service) subscribe(group string, r log.Reader, handle subscription.Hand
 // nothing: flags and rules know the version that they have come to.
 func (s *Service) fold(_ context.Context, b subscription.Batch) error {
 	for _, e := range b.Events {
-		if err := errors.Join(s.board.Apply(e), s.backtests.Apply(e)); err != nil {
+		if err := errors.Join(s.board.Apply(e), s.bulks.Apply(e), s.backtests.Apply(e)); err != nil {
 			return subscription.Poison(e, err)
 		}
 		s.ordered.tip.Apply(e)
@@ -166,6 +167,7 @@ func (s *Service) routes() http.Handler {
 	e.POST("/v1/moderation/flags/:id/decision", s.decide, moderator)
 	e.POST("/v1/moderation/flags/:id/assignee", s.assign, moderator)
 	e.POST("/v1/moderation/flags/:id/notes", s.annotate, moderator)
+	e.GET("/v1/moderation/bulk", s.listBulk, moderator)
 	e.POST("/v1/moderation/bulk", s.decideInBulk, moderator)
 	e.GET("/v1/moderation/bulk/:id", s.showBulk, moderator)
 	e.POST("/v1/moderation/bulk/:id/undo", s.undoBulk, moderator)

@@ -92,6 +92,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "GET", path: "/v1/me/stats", to: up.Projections, who: member, class: read},
 		{method: "GET", path: "/v1/me/visitors", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/visits", to: lists, who: member, class: read},
+		{method: "GET", path: "/v1/moderation/bulk", to: up.Fraud, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/moderation/bulk", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/bulk/{id}", to: up.Fraud, who: moderator, class: moderation},
 		{method: "POST", path: "/v1/moderation/bulk/{id}/undo", to: up.Fraud, who: moderator, class: moderation},

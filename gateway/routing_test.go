@@ -37,6 +37,7 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"GET /v1/logs":                                      "projections",
 		"GET /v1/logs/activity/events?limit=2":              "projections",
 		"POST /v1/moderation/bulk":                          "fraud",
+		"GET /v1/moderation/bulk?limit=2":                   "fraud",
 		"GET /v1/moderation/bulk/" + someID:                 "fraud",
 		"POST /v1/moderation/bulk/" + someID + "/undo":      "fraud",
 		"GET /v1/moderation/flags?state=open":               "fraud",

@@ -55,8 +55,15 @@ type house struct {
 
 func open(t *testing.T, where backend.Where) *house {
 	t.Helper()
+	return openWith(t, backend.Config{Where: where})
+}
+
+// openWith opens a house with an admin of the tests' own.
+func openWith(t *testing.T, cfg backend.Config) *house {
+	t.Helper()
+	cfg.AdminEmail, cfg.AdminPassword = adminEmail, password
 	logger := slog.New(slog.NewTextHandler(testWriter{t}, &slog.HandlerOptions{Level: slog.LevelWarn}))
-	b, err := backend.New(t.Context(), backend.Config{Where: where, AdminEmail: adminEmail, AdminPassword: password}, logger)
+	b, err := backend.New(t.Context(), cfg, logger)
 	if err != nil {
 		t.Fatal(err)
 	}

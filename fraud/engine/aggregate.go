@@ -14,6 +14,7 @@ type sighting struct {
 	other uint32 // the number of the user on the other side from the key
 	// joined is when the actor's account was made.
 	joined int64
+	target target
 }
 
 // aggregate is what a rule measures. It keeps nothing itself: what it knows of a key
@@ -60,7 +61,7 @@ func (l *layout) compile(r *Rule) aggregate {
 	case rule.InSequence:
 		r.pairs = l.journal()
 		return &sequence{
-			waiting: l.targets(r, j, kindsOf(r.Sequence.First), r.Waiting()), then: kindNamed(r.Sequence.Then),
+			latest: l.targets(r, j, kindsOf(r.Sequence.First, r.Sequence.Then), r.Waiting()), then: kindNamed(r.Sequence.Then),
 			within: micros(r.Sequence.Within), pairs: l.events(r, r.pairs, all, 2*k),
 		}
 	}

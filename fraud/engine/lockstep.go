@@ -71,9 +71,9 @@ func (g *Engine) act(e *events.Recorded, kind kind, a events.Activity, hits []Hi
 	g.clocks = roomFor(g.clocks, actor)
 	at := max(timeOf(e, a), g.clocks[actor])
 	g.clocks[actor] = at
-	s := sighting{at: at, place: g.placeOf(e.Position), kind: kind, joined: a.JoinedAt.UnixMicro()}
+	s := sighting{at: at, place: g.placeOf(e.Position), kind: kind, joined: a.JoinedAt.UnixMicro(), target: targetOf(&a)}
 	for _, l := range g.locksteps {
-		if !l.kinds.has(kind) || !l.where.holds(at, s.joined) {
+		if !l.kinds.has(kind) || !l.where.holds(&s) {
 			continue
 		}
 		if target == 0 {

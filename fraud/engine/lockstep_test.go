@@ -60,7 +60,7 @@ func (n *naive) process(e events.Recorded) (hits []found) {
 		at = n.clocks[account]
 	}
 	n.clocks[account] = at
-	if !slices.Contains(n.rule.Events, kind) || !holds(n.rule.Where, at, at.Sub(a.JoinedAt)) {
+	if !slices.Contains(n.rule.Events, kind) || !holds(n.rule.Where, at, at.Sub(a.JoinedAt)) || !holdsOfTarget(n.rule.Where, at, a) {
 		return nil
 	}
 	window := time.Duration(n.rule.Window.Sliding)
@@ -167,6 +167,7 @@ func drawMeetings(t *rapid.T, partitions int) []events.Recorded {
 			Target: member(rapid.IntRange(1, targets).Draw(t, "target")), JoinedAt: start.Add(time.Duration(account-3) * 20 * time.Second),
 			Trusted: rapid.IntRange(0, 9).Draw(t, "trusted") == 0,
 		}
+		drawTarget(t, &a)
 		partition := account % partitions
 		sequences[partition]++
 		e := events.Recorded{

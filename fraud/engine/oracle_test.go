@@ -103,7 +103,7 @@ func (o *oracle) process(e events.Recorded) (hits []found) {
 			continue
 		}
 		from, open := bounds(r.Window, at, key)
-		if !open || !holds(r.Where, at, at.Sub(joined)) {
+		if !open || !holds(r.Where, at, at.Sub(joined)) || !holdsOfTarget(r.Where, at, a) {
 			continue
 		}
 		name := r.ID + user.String()
@@ -162,6 +162,25 @@ func holds(w rule.Where, at time.Time, age time.Duration) bool {
 			return true
 		}
 	}
+}
+
+func holdsOfTarget(w rule.Where, at time.Time, a events.Activity) bool {
+	if w.TargetAge == (rule.Age{}) && w.TargetState == "" {
+		return true
+	}
+	if a.TargetJoinedAt.IsZero() {
+		return false
+	}
+	age := rule.Duration(at.Sub(a.TargetJoinedAt))
+	switch {
+	case w.TargetAge.AtLeast > 0 && age < w.TargetAge.AtLeast, w.TargetAge.Below > 0 && age >= w.TargetAge.Below:
+		return false
+	case w.TargetState == rule.Hidden:
+		return a.TargetHidden
+	case w.TargetState == rule.Visible:
+		return !a.TargetHidden
+	}
+	return true
 }
 
 func since(list []seen, from time.Time) (in []seen) {
@@ -345,6 +364,16 @@ func drawRulesBy(t *rapid.T, key rule.Key) []rule.Rule {
 }
 
 func drawWhere(t *rapid.T) (w rule.Where) {
+	switch rapid.IntRange(0, 8).Draw(t, "where of target") {
+	case 0:
+		w.TargetAge.Below = rule.Duration(time.Duration(rapid.IntRange(1, 60).Draw(t, "target below")) * time.Second)
+	case 1:
+		w.TargetAge.AtLeast = rule.Duration(time.Duration(rapid.IntRange(1, 60).Draw(t, "target at least")) * time.Second)
+	case 2:
+		w.TargetState = rule.Hidden
+	case 3:
+		w.TargetState = rule.Visible
+	}
 	switch rapid.IntRange(0, 8).Draw(t, "where") {
 	case 0:
 		w.AccountAge.Below = rule.Duration(time.Duration(rapid.IntRange(1, 60).Draw(t, "below")) * time.Second)
@@ -387,6 +416,7 @@ func drawEvents(t *rapid.T) []events.Recorded {
 			JoinedAt: start.Add(time.Duration(actor-1)*10*time.Second + time.Duration(rapid.IntRange(0, 30).Draw(t, "joined")/30)*time.Minute),
 			Trusted:  rapid.IntRange(0, 3).Draw(t, "trusted") == 0,
 		}
+		drawTarget(t, &a)
 		e := events.Recorded{
 			Event: events.Event{
 				ID: uuid.UUID{2, byte(i), byte(i >> 8)}, Stream: uuid.UUID{3, actor}, Data: a.AppendJSON(nil),
@@ -405,6 +435,14 @@ func drawEvents(t *rapid.T) []events.Recorded {
 		out = append(out, e)
 	}
 	return out
+}
+
+// drawTarget draws what is known of the target, mostly something.
+func drawTarget(t *rapid.T, a *events.Activity) {
+	if known := rapid.IntRange(0, 5).Draw(t, "target known"); known > 0 {
+		a.TargetJoinedAt = start.Add(time.Duration(a.Target[1]%4) * 10 * time.Second)
+		a.TargetHidden = known == 1
+	}
 }
 
 func TestHitsAreThoseOfAnEngineThatKeepsEverything(t *testing.T) {

@@ -135,15 +135,24 @@ func (r *Register) List(after Place, limit int) (page []Backtest, next *Place) {
 }
 
 // Waiting is how many are queued.
-func (r *Register) Waiting() (n int) {
+func (r *Register) Waiting() int {
+	queued, _ := r.Counts()
+	return queued
+}
+
+// Counts is how many are queued, and how many an instance works on or was lost with.
+func (r *Register) Counts() (queued, running int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, b := range r.byID {
-		if b.State == Queued {
-			n++
+		switch b.State {
+		case Queued:
+			queued++
+		case Running:
+			running++
 		}
 	}
-	return n
+	return queued, running
 }
 
 // next is the one to take next: the oldest that nobody works on.

@@ -44,6 +44,11 @@ type Step struct {
 	// which are none of the targets.
 	Actors     int `json:"actors,omitempty"`
 	FirstActor int `json:"first_actor,omitempty"`
+	// TargetAge is how old the targets' accounts are at At, and TargetState how they
+	// stand. If one is given, the other is 0s or visible; if none is, the events do not
+	// say, as those of an import.
+	TargetAge   *Duration   `json:"target_age,omitempty"`
+	TargetState TargetState `json:"target_state,omitempty"`
 }
 
 // orOne is a number that is 1 if it was left out.

@@ -68,13 +68,7 @@ func (d *decoder) rule(n ast.Node) (r Rule) {
 
 func (d *decoder) where(n ast.Node, path string) (w Where) {
 	d.mapping(n, path, "conditions", []field{
-		{"account_age", func(n ast.Node, path string) {
-			d.mapping(n, path, "bounds of an age", []field{
-				{"at_least", d.duration(&w.AccountAge.AtLeast)},
-				{"below", d.duration(&w.AccountAge.Below)},
-			})
-			d.given(n, path, w.AccountAge == Age{}, "bounds nothing; give at_least, below or both")
-		}},
+		{"account_age", d.age(&w.AccountAge)},
 		{"hour", func(n ast.Node, path string) {
 			d.mapping(n, path, "hours of the day", []field{
 				{"from", d.integer(&w.Hour.From)},
@@ -83,9 +77,21 @@ func (d *decoder) where(n ast.Node, path string) (w Where) {
 			d.given(n, path, w.Hour == Hours{}, "bounds nothing; give from and until, hours of the day in UTC")
 		}},
 		{"target", text(d, &w.Target)},
+		{"target_age", d.age(&w.TargetAge)},
+		{"target_state", text(d, &w.TargetState)},
 	})
 	d.given(n, path, w == Where{}, "says nothing; leave it out")
 	return w
+}
+
+func (d *decoder) age(to *Age) func(n ast.Node, path string) {
+	return func(n ast.Node, path string) {
+		d.mapping(n, path, "bounds of an age", []field{
+			{"at_least", d.duration(&to.AtLeast)},
+			{"below", d.duration(&to.Below)},
+		})
+		d.given(n, path, *to == Age{}, "bounds nothing; give at_least, below or both")
+	}
 }
 
 func (d *decoder) ratio(n ast.Node, path string) *Ratio {
@@ -150,6 +156,7 @@ func (d *decoder) testCase(n ast.Node, path string) (c Case) {
 
 func (d *decoder) step(n ast.Node, path string) Step {
 	s := Step{Targets: 1, First: 1}
+	var targetAge Duration
 	d.mapping(n, path, "a step", []field{
 		{"at", d.duration(&s.At)},
 		{"type", text(d, &s.Type)},
@@ -159,7 +166,12 @@ func (d *decoder) step(n ast.Node, path string) Step {
 		{"every", d.duration(&s.Every)},
 		{"actors", d.positive(&s.Actors)},
 		{"first_actor", d.positive(&s.FirstActor)},
+		{"target_age", d.duration(&targetAge)},
+		{"target_state", text(d, &s.TargetState)},
 	})
+	if _, given := d.places[path+".target_age"]; given {
+		s.TargetAge = &targetAge
+	}
 	if _, given := d.places[path+".times"]; !given {
 		s.Times = s.Targets
 	}

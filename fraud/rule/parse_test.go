@@ -110,6 +110,7 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 		"order":         strings.Replace(small, "[like, visit]", "[visit, like]", 1),
 		"default given": small + "reading: both\nkey: actor\neffect: flag\n",
 		"spelling":      strings.Replace(small, "10m", "600s", 1),
+		"a step":        small + "cases: [{name: n, history: [{type: visit, target_age: 1d, target_state: hidden}], expect: silent}]\n",
 		"json":          `{"score": 50, "id":"a","title":"A","events":["like","visit"],"window":{"sliding":"10m"},"aggregate":"paired_distinct","threshold":3}`,
 	} {
 		if parseOne(t, text).Version() != base.Version() {
@@ -125,6 +126,8 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 		"effect":    small + "effect: flag_and_mark\n",
 		"title":     strings.Replace(small, "title: A", "title: B", 1),
 		"where":     small + "where: {hour: {from: 0, until: 6}}\n",
+		"age":       small + "where: {target_age: {below: 6h}}\n",
+		"state":     small + "where: {target_state: hidden}\n",
 		"expiry":    small + "time_to_live: 30d\n",
 		"lockstep":  locked,
 		"of more":   strings.Replace(locked, "targets: 2", "targets: 3", 1),
@@ -165,6 +168,10 @@ func TestBigAndDeepTextsAreRefusedAtOnce(t *testing.T) {
 }
 
 // drawRule draws a valid rule.
+func drawState(t *rapid.T) rule.TargetState {
+	return rapid.SampledFrom([]rule.TargetState{"", rule.Visible, rule.Hidden}).Draw(t, "target state")
+}
+
 func drawRule(t *rapid.T) rule.Rule {
 	r := rule.Rule{
 		ID:          rapid.StringMatching(`[a-z0-9]{1,10}(-[a-z0-9]{1,10}){0,3}`).Draw(t, "id"),
@@ -214,6 +221,9 @@ func drawRule(t *rapid.T) rule.Rule {
 	if r.Aggregate == rule.Burst || rapid.Bool().Draw(t, "where") {
 		r.Where.AccountAge.AtLeast = drawDuration(t, 0, int64(time.Hour))
 		r.Where.AccountAge.Below = drawDuration(t, int64(2*time.Hour), int64(3*time.Hour))
+		r.Where.TargetAge.AtLeast = drawDuration(t, 0, int64(time.Hour))
+		r.Where.TargetAge.Below = drawDuration(t, int64(2*time.Hour), int64(3*time.Hour))
+		r.Where.TargetState = drawState(t)
 		r.Where.Hour = rapid.SampledFrom([]rule.Hours{{}, {From: 0, Until: 24 - 1}, {From: 22, Until: 4}}).Draw(t, "hour")
 		if r.Aggregate == rule.Count && r.Key == rule.KeyActor {
 			r.Where.Target = rapid.SampledFrom([]rule.Familiarity{"", rule.New, rule.Repeated}).Draw(t, "familiarity")
@@ -231,6 +241,9 @@ func drawRule(t *rapid.T) rule.Rule {
 			}
 			if r.Aggregate == rule.InLockstep {
 				s.Actors, s.FirstActor = rapid.IntRange(0, 50).Draw(t, "actors"), rapid.IntRange(0, 50).Draw(t, "first actor")
+			}
+			if s.TargetState = drawState(t); rapid.Bool().Draw(t, "target age") {
+				s.TargetAge = new(drawDuration(t, 0, int64(time.Hour)))
 			}
 			c.History = append(c.History, s)
 		}

@@ -191,10 +191,15 @@ type Where struct {
 	// Target is whether the target must be among those of the rule's events that the
 	// key had in the window, or must not.
 	Target Familiarity `json:"target,omitempty"`
+	// TargetAge is of the target's account when it is acted on, and TargetState how it
+	// stood then. Neither holds where the event does not say: of an import, or of a
+	// build that did not write it.
+	TargetAge   Age         `json:"target_age,omitzero"`
+	TargetState TargetState `json:"target_state,omitempty"`
 }
 
-// Age bounds how old the actor's account is when it acts: at least so old, and
-// younger than that. A bound that is zero does not count.
+// Age bounds how old an account is: at least so old, and younger than that. A bound that
+// is zero does not count.
 type Age struct {
 	AtLeast Duration `json:"at_least,omitempty"`
 	Below   Duration `json:"below,omitempty"`
@@ -213,6 +218,16 @@ type Familiarity string
 const (
 	Repeated Familiarity = "repeated" // it has
 	New      Familiarity = "new"      // it has not
+)
+
+// TargetState is how a target stands when it is acted on.
+type TargetState string
+
+const (
+	// Visible is a target that is not hidden.
+	Visible TargetState = "visible"
+	// Hidden is a target that is marked fraudulent, so that what it did is hidden.
+	Hidden TargetState = "hidden"
 )
 
 // Ratio is the number of events of kind Of for 100 of kind Per, among the latest

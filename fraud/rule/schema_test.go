@@ -98,7 +98,8 @@ func TestTheSchemaKnowsTheFieldsThatParseKnows(t *testing.T) {
 	}{
 		{"{%s}", []string{"properties"}},
 		{"{where: {%s}}", []string{"properties", "where", "properties"}},
-		{"{where: {account_age: {%s}}}", []string{"properties", "where", "properties", "account_age", "properties"}},
+		{"{where: {account_age: {%s}}}", []string{"$defs", "age", "properties"}},
+		{"{where: {target_age: {%s}}}", []string{"$defs", "age", "properties"}},
 		{"{where: {hour: {%s}}}", []string{"properties", "where", "properties", "hour", "properties"}},
 		{"{window: {%s}}", []string{"properties", "window", "properties"}},
 		{"{ratio: {%s}}", []string{"properties", "ratio", "properties"}},
@@ -138,6 +139,8 @@ func TestTheSchemaRefusesWhatItCan(t *testing.T) {
 		"two windows":                strings.Replace(small, "{sliding: 10m}", "{sliding: 10m, since_first_event: 1h}", 1),
 		"parameters of another":      small + "ratio: {of: like, per: visit, volume: 10}\n",
 		"no parameters":              strings.Replace(small, "paired_distinct", "sequence", 1),
+		"an unknown state":           small + "where: {target_state: marked}\n",
+		"an age without bounds":      small + "where: {target_age: {}}\n",
 		"a burst by actor":           burst + "key: actor\n",
 		"a burst of any age":         strings.Replace(burst, "{below: 1d}", "{at_least: 1d}", 1) + "key: target\n",
 		"a target's account":         strings.Replace(burst, "sliding", "since_account_creation", 1) + "key: target\n",

@@ -49,6 +49,7 @@ var (
 	kinds      = []Kind{Visit, Like, Unlike}
 	aggregates = []Aggregate{Count, Distinct, PairedDistinct, Burst, InLockstep, InRatio, InSequence, InRegularity}
 	familiar   = []Familiarity{Repeated, New}
+	states     = []TargetState{Visible, Hidden}
 	readings   = []Reading{Both, Each}
 	effects    = []Effect{Flag, FlagAndMark}
 	modes      = []Mode{Draft, Shadow, Live, Retired}
@@ -212,12 +213,10 @@ func (v *validator) byTarget(r Rule) {
 }
 
 func (v *validator) where(r Rule) {
-	if age := r.Where.AccountAge; age != (Age{}) {
-		v.offset("where.account_age.at_least", age.AtLeast, maxAge)
-		v.offset("where.account_age.below", age.Below, maxAge)
-		if age.Below != 0 && age.Below <= age.AtLeast {
-			v.fail("where.account_age", "no account is at least %s old and below %s", age.AtLeast, age.Below)
-		}
+	v.age("where.account_age", r.Where.AccountAge)
+	v.age("where.target_age", r.Where.TargetAge)
+	if r.Where.TargetState != "" {
+		oneOf(v, "where.target_state", r.Where.TargetState, states)
 	}
 	if h := r.Where.Hour; h != (Hours{}) {
 		v.number("where.hour.from", h.From, 0, 23)
@@ -229,6 +228,14 @@ func (v *validator) where(r Rule) {
 	if r.Where.Target != "" && oneOf(v, "where.target", r.Where.Target, familiar) &&
 		(r.Aggregate == PairedDistinct || r.Aggregate == InSequence || r.Aggregate == InLockstep) {
 		v.fail("where.target", "does not go with the aggregate %s, which is about targets that come again", r.Aggregate)
+	}
+}
+
+func (v *validator) age(field string, age Age) {
+	v.offset(field+".at_least", age.AtLeast, maxAge)
+	v.offset(field+".below", age.Below, maxAge)
+	if age.Below != 0 && age.Below <= age.AtLeast {
+		v.fail(field, "no account is at least %s old and below %s", age.AtLeast, age.Below)
 	}
 }
 
@@ -377,6 +384,12 @@ func (v *validator) step(field string, s Step, a Aggregate) int {
 	v.offset(field+".at", s.At, maxWindow)
 	v.offset(field+".every", s.Every, maxWindow)
 	oneOf(v, field+".type", s.Type, kinds)
+	if s.TargetAge != nil {
+		v.offset(field+".target_age", *s.TargetAge, maxAge)
+	}
+	if s.TargetState != "" {
+		oneOf(v, field+".target_state", s.TargetState, states)
+	}
 	v.number(field+".targets", s.Targets, 1, maxCaseEvents)
 	v.number(field+".first", s.First, 1, maxCaseEvents)
 	v.number(field+".times", s.Times, 1, maxCaseEvents)

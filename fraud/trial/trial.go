@@ -93,19 +93,36 @@ type happening struct {
 	at            time.Duration
 	kind          rule.Kind
 	actor, target int
+	// What is known of the target: when it joined, if it is known, and whether it is hidden.
+	joined time.Time
+	hidden bool
 }
 
 // happenings are the events of all steps by time; at one time, those of an
 // earlier step come first.
 func happenings(c rule.Case) (all []happening) {
 	for _, s := range c.History {
+		joined := targetJoined(s)
 		for n := range s.Events() {
 			at, actor, target := s.Event(n)
-			all = append(all, happening{at: time.Duration(at), kind: s.Type, actor: actor, target: target})
+			all = append(all, happening{
+				at: time.Duration(at), kind: s.Type, actor: actor, target: target, joined: joined, hidden: s.TargetState == rule.Hidden,
+			})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
 	return all
+}
+
+// targetJoined is when the targets of a step joined; zero if that is not known.
+func targetJoined(s rule.Step) time.Time {
+	switch {
+	case s.TargetAge != nil:
+		return begin.Add(time.Duration(s.At - *s.TargetAge))
+	case s.TargetState != "":
+		return begin.Add(time.Duration(s.At))
+	}
+	return time.Time{}
 }
 
 // record makes the event: what a user does to the others, or, by target, what the others
@@ -119,7 +136,7 @@ func (h happening) record(by rule.Key, sequence uint64, joined time.Time) events
 	return events.Recorded{
 		Event: events.Event{
 			ID: numbered('e', sequence), Type: h.kind.EventType(), Stream: one, OccurredAt: at,
-			Data: events.Activity{Target: other, JoinedAt: joined}.AppendJSON(nil),
+			Data: events.Activity{Target: other, JoinedAt: joined, TargetJoinedAt: h.joined, TargetHidden: h.hidden}.AppendJSON(nil),
 		},
 		Position:   events.Position{Sequence: sequence},
 		RecordedAt: at,

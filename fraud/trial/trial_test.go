@@ -105,6 +105,80 @@ cases:
 	}
 }
 
+func TestAStepSaysHowItsTargetsStand(t *testing.T) {
+	rules, err := rule.Parse([]byte(`id: hidden-newcomers
+title: Visits hidden accounts that are young
+events: [visit]
+where: {target_age: {at_least: 1h, below: 2h}, target_state: hidden}
+window: {sliding: 1d}
+aggregate: count
+threshold: 2
+score: 1
+cases:
+  - name: both bounds, the first included
+    history:
+      - {at: 3d, type: visit, times: 2, every: 59m59s, target_age: 1h, target_state: hidden}
+    expect: {fires_at: 3d59m59s}
+  - name: the second one is too old by then
+    history:
+      - {at: 3d, type: visit, times: 2, every: 1h, target_age: 1h, target_state: hidden}
+    expect: silent
+  - name: too young
+    history:
+      - {type: visit, times: 2, target_age: 59m59s, target_state: hidden}
+    expect: silent
+  - name: visible, as no state says
+    history:
+      - {type: visit, times: 2, target_age: 1h}
+    expect: silent
+  - name: made at that moment, as no age says, and an hour old later
+    history:
+      - {type: visit, times: 3, every: 1h, target_state: hidden}
+    expect: silent
+  - name: nothing is known
+    history:
+      - {type: visit, times: 2}
+    expect: silent
+---
+id: visible
+title: Visits visible accounts
+events: [visit]
+where: {target_state: visible}
+window: {sliding: 1d}
+aggregate: count
+threshold: 2
+score: 1
+cases:
+  - name: visible, said or not
+    history:
+      - {type: visit, target_state: visible}
+      - {at: 1s, type: visit, target_age: 0s}
+    expect: {fires_at: 1s}
+  - name: hidden
+    history:
+      - {type: visit, times: 2, target_state: hidden}
+    expect: silent
+  - name: nothing is known
+    history:
+      - {type: visit, times: 2}
+    expect: silent
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range rules {
+		results, err := trial.Run(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range results {
+			if !r.Passed() {
+				t.Error(r)
+			}
+		}
+	}
+}
+
 func TestAnInvalidRuleIsNotRun(t *testing.T) {
 	if _, err := trial.Run(rule.Rule{ID: "x", Cases: []rule.Case{{Name: "n"}}}); err == nil {
 		t.Error("it was run")

@@ -49,6 +49,24 @@ func TestServicesOfOneProcessShareTheHistogram(t *testing.T) {
 	}
 }
 
+func TestRefusalsAreCountedByTheirStatus(t *testing.T) {
+	r := metrics.NewRegistry()
+	m := metrics.NewRequests(r, "user")
+	for _, status := range []int{200, 201, 400, 401, 401, 403, 404, 422, 503, 500, 504} {
+		m.Observe("/v1/me", "GET", status, time.Millisecond)
+	}
+	metrics.NewRequests(r, "fraud").Observe("/v1/me", "GET", 503, time.Millisecond)
+	text := scrape(r)
+	for _, series := range []string{
+		`{service="user",status="401"} 2`, `{service="user",status="429"} 0`, `{service="user",status="503"} 1`,
+		`{service="fraud",status="401"} 0`, `{service="fraud",status="429"} 0`, `{service="fraud",status="503"} 1`,
+	} {
+		if !strings.Contains(text, "meet5_http_refused_total"+series+"\n") {
+			t.Errorf("%s is missing from:\n%s", series, text)
+		}
+	}
+}
+
 func BenchmarkObserve(b *testing.B) {
 	m := metrics.NewRequests(metrics.NewRegistry(), "user")
 	b.ReportAllocs()

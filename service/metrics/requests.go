@@ -10,30 +10,50 @@ import (
 )
 
 // Requests measures HTTP requests as meet5_http_request_duration_seconds, a
-// histogram by service, route, method and status class.
+// histogram by service, route, method and status class. Those that were refused
+// although nothing is wrong with them, or with who sends them, are also counted one
+// by one, as meet5_http_refused_total by service and status: a class does not tell
+// them from a typing error.
 type Requests struct {
 	durations prometheus.ObserverVec
+	// refused by their status: 401 (no token that is good), 429 (more than a rate
+	// allows), 503 (overloaded, or something needed is out of reach).
+	unauthorized, tooMany, unavailable prometheus.Counter
 }
 
-// NewRequests registers the histogram with r, or finds it there if another
-// service of this process has registered it already. It panics if r holds
-// something else of that name, as prometheus.MustRegister does.
+// NewRequests registers both with r, or finds them there if another service of this
+// process has registered them already. It panics if r holds something else of their
+// names, as prometheus.MustRegister does.
 func NewRequests(r prometheus.Registerer, service string) *Requests {
-	h := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+	durations := register(r, prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name: "meet5_http_request_duration_seconds",
 		Help: "How long HTTP requests took, by route template.",
 		// From a read model's answer to a password hash, and the 10 s after which
 		// a drain gives up.
 		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
-	}, []string{"service", "route", "method", "status"})
-	if err := r.Register(h); err != nil {
-		already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err)
-		if !ok {
-			panic(fmt.Errorf("register the request histogram: %w", err))
-		}
-		h = already.ExistingCollector.(*prometheus.HistogramVec)
+	}, []string{"service", "route", "method", "status"}))
+	refused := register(r, prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "meet5_http_refused_total",
+		Help: "HTTP requests that were refused: 401 without a good token, 429 over a rate, 503 when overloaded or out of reach.",
+	}, []string{"service", "status"}))
+	// They are there from the start: an increase from nothing is none to Prometheus.
+	return &Requests{
+		durations:    durations.MustCurryWith(prometheus.Labels{"service": service}),
+		unauthorized: refused.WithLabelValues(service, "401"),
+		tooMany:      refused.WithLabelValues(service, "429"),
+		unavailable:  refused.WithLabelValues(service, "503"),
 	}
-	return &Requests{durations: h.MustCurryWith(prometheus.Labels{"service": service})}
+}
+
+func register[T prometheus.Collector](r prometheus.Registerer, c T) T {
+	err := r.Register(c)
+	if already, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
+		return already.ExistingCollector.(T)
+	}
+	if err != nil {
+		panic(fmt.Errorf("register the figures of requests: %w", err))
+	}
+	return c
 }
 
 // Observe records one request. An empty route means that none matched.
@@ -42,6 +62,14 @@ func (m *Requests) Observe(route, method string, status int, took time.Duration)
 		route = "none"
 	}
 	m.durations.WithLabelValues(route, knownMethod(method), class(status)).Observe(took.Seconds())
+	switch status {
+	case http.StatusUnauthorized:
+		m.unauthorized.Inc()
+	case http.StatusTooManyRequests:
+		m.tooMany.Inc()
+	case http.StatusServiceUnavailable:
+		m.unavailable.Inc()
+	}
 }
 
 // knownMethod keeps a client from making series with methods of its own.
