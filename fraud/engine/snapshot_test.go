@@ -65,9 +65,18 @@ func TestAnEngineGoesOnFromASnapshotAsIfNothingHadHappened(t *testing.T) {
 	})
 }
 
+// fresh is an engine for rules of the first one's kind.
+func fresh(t fataler, rules ...rule.Rule) *engine.Engine {
+	t.Helper()
+	if rules[0].Ordered() {
+		return newOrdered(t, engine.NewUsers(), 16, rules...)
+	}
+	return newEngine(t, rules...)
+}
+
 // taken is a snapshot that holds something of every kind.
 func taken(t testing.TB, rules []rule.Rule) []byte {
-	g := newEngine(t, rules...)
+	g := fresh(t, rules...)
 	evs := traffic(3000, 20)
 	for i := range evs {
 		evs[i].Sequence = uint64(i + 1) //nolint:gosec // an index
@@ -77,10 +86,15 @@ func taken(t testing.TB, rules []rule.Rule) []byte {
 }
 
 func TestADamagedSnapshotIsRefused(t *testing.T) {
-	rules := shipped(t)
+	byActor, ordered := engine.Split(book(t))
+	t.Run("by actor", func(t *testing.T) { refuseDamage(t, byActor) })
+	t.Run("ordered", func(t *testing.T) { refuseDamage(t, ordered) })
+}
+
+func refuseDamage(t *testing.T, rules []rule.Rule) {
 	b := taken(t, rules)
 	restore := func(b []byte, rules ...rule.Rule) error {
-		return newEngine(t, rules...).Restore(bytes.NewReader(b))
+		return fresh(t, rules...).Restore(bytes.NewReader(b))
 	}
 	if err := restore(b, rules...); err != nil {
 		t.Fatal(err)
@@ -104,18 +118,23 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 		}
 	}
 	broken := errors.New("the disk is gone")
-	if err := newEngine(t, rules...).Restore(io.MultiReader(bytes.NewReader(b[:100]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, engine.ErrSnapshot) {
+	if err := fresh(t, rules...).Restore(io.MultiReader(bytes.NewReader(b[:100]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, engine.ErrSnapshot) {
 		t.Errorf("a reader that fails: %v", err)
 	}
 }
 
 func FuzzRestore(f *testing.F) {
-	rules := shipped(f)
-	f.Add(taken(f, rules))
-	f.Add(snapshot(f, newEngine(f, rules...)))
+	byActor, ordered := engine.Split(book(f))
+	kinds := [][]rule.Rule{byActor, ordered}
+	for _, rules := range kinds {
+		f.Add(taken(f, rules))
+		f.Add(snapshot(f, fresh(f, rules...)))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := newEngine(t, rules...).Restore(bytes.NewReader(b)); err != nil && !errors.Is(err, engine.ErrSnapshot) {
-			t.Fatalf("neither restored nor refused: %v", err)
+		for _, rules := range kinds {
+			if err := fresh(t, rules...).Restore(bytes.NewReader(b)); err != nil && !errors.Is(err, engine.ErrSnapshot) {
+				t.Fatalf("neither restored nor refused: %v", err)
+			}
 		}
 	})
 }
