@@ -4,8 +4,8 @@ package engine
 // one of another with the same target.
 type sequence struct {
 	waiting *cursor // the targets of first events
-	pairs   *cursor // in a journal of its own, by turns first and then
-	paired  *cursor // the targets of first events in there that may still be waiting
+	pairs   *cursor // by turns first and then
+	paired  *cursor // the targets of first events in pairs that may still be waiting
 	then    kind
 	within  int64
 }
@@ -45,12 +45,10 @@ func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 	if before, ok := a.paired.find(g, w, s.other); ok && before.place() == first.place() {
 		return a.pairs.full(w)
 	}
-	for _, one := range []sighting{{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}, *s} {
-		told := &g.pushed[a.pairs.number]
-		a.pairs.push(g, w, &one, told)
-		a.pairs.take(g, w, &one)
-		a.paired.take(g, w, &one)
-	}
+	one := sighting{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}
+	a.paired.put(g, w, &one)
+	a.pairs.put(g, w, &one)
+	a.pairs.put(g, w, s)
 	return a.pairs.full(w)
 }
 

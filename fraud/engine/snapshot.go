@@ -234,7 +234,7 @@ func (g *Engine) restoreWords(r *snapshotReader, words []uint32, numbers []uint3
 		}
 	}
 	for _, j := range g.layout.journals {
-		n := int(r.uint(chunkSize / 2)) //nolint:gosec // bounded
+		n := int(r.uint(maxBlock)) //nolint:gosec // bounded
 		if r.err != nil {
 			return r.fail("it is cut off")
 		}
