@@ -144,7 +144,6 @@ type Rule struct {
 	cursors   []*cursor
 	journals  []*journal // in which it counts, each once
 	own       *journal   // of what passed the gate
-	pairs     *journal   // which its aggregate fills itself
 }
 
 // What the word says.
@@ -403,7 +402,7 @@ func (g *Engine) run(k *key, other uuid.UUID, hits []Hit) []Hit {
 	}
 	for _, r := range g.running {
 		for _, j := range r.journals {
-			if told := &g.pushed[j.number]; told.place != s.place && j != r.pairs && (r.passed || j != r.own) {
+			if told := &g.pushed[j.number]; told.place != s.place && !j.filled && (r.passed || j != r.own) {
 				told.place = s.place
 				j.push(g, w, s, told)
 			}

@@ -37,11 +37,8 @@ func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 	if s.kind != a.then || !waits {
 		return a.pairs.full(w)
 	}
-	for _, one := range []sighting{{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}, *s} {
-		told := &g.pushed[a.pairs.number]
-		a.pairs.push(g, w, &one, told)
-		a.pairs.take(g, w, &one)
-	}
+	a.pairs.put(g, w, &sighting{at: first.at(), place: first.place(), kind: first.kind(), other: s.other})
+	a.pairs.put(g, w, s)
 	return a.pairs.full(w)
 }
 
