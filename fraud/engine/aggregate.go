@@ -61,7 +61,7 @@ func (l *layout) compile(r *Rule) aggregate {
 	case rule.InSequence:
 		r.pairs = l.journal()
 		return &sequence{
-			latest: l.targets(r, j, kindsOf(r.Sequence.First, r.Sequence.Then), r.Waiting()), then: kindNamed(r.Sequence.Then),
+			waiting: l.targets(r, j, kindsOf(r.Sequence.First), r.Waiting()), then: kindNamed(r.Sequence.Then),
 			within: micros(r.Sequence.Within), pairs: l.events(r, r.pairs, all, 2*k),
 		}
 	}

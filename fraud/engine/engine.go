@@ -25,10 +25,22 @@
 //     the same conditions keep an event once, however many of them count it;
 //   - what waits for something else to happen cannot be bounded by k: a target that was
 //     only visited may be liked later. "both", sequence and the condition on targets
-//     remember 64 k targets of a kind (sequence of both together), at most 16,384 (or
-//     2 k). Within that they are exact. Beyond, they forget the least recently seen,
-//     which can make them miss something and never makes them count one too many, and
-//     Stats.Forgotten tells;
+//     remember 64 k targets of a kind, at most 16,384 (or 2 k). Within that they are
+//     exact. Beyond, they forget the least recently seen, which can make them miss
+//     something and never makes them count one too many, and Stats.Forgotten tells;
+//   - lockstep remembers of each target the 256 accounts that met it last, and of each
+//     account the 64 targets that it met last, as far as they are in the window of the
+//     latest event there. Beyond, it forgets the one that was met first, which can make it
+//     miss a group and never find one that there is not, and Stats.Forgotten tells;
+//   - at an event of an account a at a target t, lockstep looks at the accounts of t and the
+//     targets of a, and at which of those each of the accounts met since a's window began,
+//     each by its own actor's time. If a and t are in the core of that (rule.Lockstep),
+//     every account of the core hits, in the order of their IDs, unless a core that was
+//     found held it up to a window's length ago;
+//   - so lockstep goes by the order of events. A group of which every account met every
+//     target is found in whatever order its events come. Of one with gaps an event finds
+//     what is left without the accounts that did not meet its target and the targets that
+//     its actor did not meet;
 //   - a window that begins at a moment costs nothing once it is over: what was kept is
 //     dropped, and nothing is kept later. In such a window a rule hits once.
 //

@@ -3,17 +3,15 @@ package engine
 // sequence is the aggregate sequence: how often an event of one kind came soon after
 // one of another with the same target.
 type sequence struct {
-	// latest is the targets, each by the latest event of either kind. One whose latest is
-	// a first event waits; a then takes its place, whether it made a pair or came too late.
-	latest *cursor
-	pairs  *cursor // in a journal of its own, by turns first and then
-	then   kind
-	within int64
+	waiting *cursor // the targets of first events
+	pairs   *cursor // in a journal of its own, by turns first and then
+	then    kind
+	within  int64
 }
 
 func (a *sequence) before(g *Engine, w []uint32, s *sighting, from int64) bool {
 	for more := true; more; {
-		_, more = a.latest.expire(g, w, s.at-a.within)
+		_, more = a.waiting.expire(g, w, s.at-a.within)
 	}
 	// A pair is as old as its second event.
 	for a.pairs.count(w) > 0 && a.pair(g, w, 0)[1].at() < from {
@@ -30,11 +28,14 @@ func (a *sequence) pair(g *Engine, w []uint32, n int) []entry {
 }
 
 func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
-	first, waits := a.waiting(g, w)
-	if _, let, dropped := a.latest.take(g, w, s); dropped && let.kind() != a.then {
-		g.stats.Forgotten++
+	if s.kind != a.then {
+		if _, _, dropped := a.waiting.take(g, w, s); dropped {
+			g.stats.Forgotten++
+		}
+		return a.pairs.full(w)
 	}
-	if s.kind != a.then || !waits {
+	first, ok := a.waiting.find(g, w, s.other)
+	if !ok || a.taken(g, w, s, first) {
 		return a.pairs.full(w)
 	}
 	for _, one := range []sighting{{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}, *s} {
@@ -45,15 +46,18 @@ func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 	return a.pairs.full(w)
 }
 
-// waiting is the event of the target before the one that has been pushed, if that is a
-// first event in time.
-func (a *sequence) waiting(g *Engine, w []uint32) (first entry, ok bool) {
-	place := g.pushed[a.latest.number].before[a.latest.views[a.latest.view].set]
-	if a.latest.count(w) == 0 || place < int(w[a.latest.at+cursorPlace]) {
-		return entry{}, false
+// taken says whether a first event is in a pair already. If it is, in one that is not
+// older than an event may wait.
+func (a *sequence) taken(g *Engine, w []uint32, s *sighting, first entry) bool {
+	for n := a.pairs.count(w)/2 - 1; n >= 0; n-- {
+		switch p := a.pair(g, w, n); {
+		case p[0].place() == first.place():
+			return true
+		case p[1].at() < s.at-a.within:
+			return false
+		}
 	}
-	first = a.latest.entries(g, w)[place]
-	return first, first.kind() != a.then
+	return false
 }
 
 func (a *sequence) observed([]uint32) int { return a.pairs.most / 2 }
