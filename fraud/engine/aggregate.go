@@ -59,10 +59,10 @@ func (l *layout) compile(r *Rule) aggregate {
 			length: r.window.length, cell: l.words(r, gapWords),
 		}
 	case rule.InSequence:
-		r.pairs = l.journal()
 		return &sequence{
 			waiting: l.targets(r, j, kindsOf(r.Sequence.First), r.Waiting()), then: kindNamed(r.Sequence.Then),
-			within: micros(r.Sequence.Within), pairs: l.events(r, r.pairs, all, 2*k),
+			within: micros(r.Sequence.Within), pairs: l.events(r, l.filled(), all, 2*k),
+			paired: l.targets(r, l.filled(), kindsOf(r.Sequence.First), r.Paired()),
 		}
 	}
 	panic(fmt.Errorf("no aggregate %s", r.Aggregate)) // Validate lets no other through

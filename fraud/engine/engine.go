@@ -1,16 +1,18 @@
 // Package engine runs fraud rules over the events of one partition of the
-// activity log. Live, shadow and backtest are this one code.
+// activity log, or, those that need it, over the events of all in one order. Live,
+// shadow and backtest are this one code.
 //
 // It promises that
-//   - what it finds follows from the rules and the partition's events alone, not
-//     from the wall clock, from how the events come in batches, nor from which
+//   - what it finds follows from the rules and the events alone, and, of an ordered
+//     engine, from their order, not from the wall clock, from how the events come in batches, nor from which
 //     other rules run beside;
 //   - an event counts once, however often it comes. It may come after events of
-//     other actors that are behind it in the log, never after its own actor's;
+//     other actors that are behind it in the log, never after its own actor's. To an
+//     ordered engine each is given once;
 //   - time is the event's (events.RuleTime), to the microsecond. Within a key, an
-//     actor, it never runs backwards: an earlier time counts as the latest seen
-//     among all of the actor's visits, likes and withdrawn likes, and is counted
-//     in Stats.Backwards;
+//     actor or, by target, a target, it never runs backwards: an earlier time counts
+//     as the latest seen among all of the key's visits, likes and withdrawn likes, and
+//     is counted in Stats.Backwards;
 //   - a sliding window of length W at time t holds the events from t-W to t, both
 //     included; a window since account creation those up to joining time plus W,
 //     included;
@@ -25,8 +27,8 @@
 //     the same conditions keep an event once, however many of them count it;
 //   - what waits for something else to happen cannot be bounded by k: a target that was
 //     only visited may be liked later. "both", sequence and the condition on targets
-//     remember 64 k targets of a kind, at most 16,384 (or 2 k). Within that they are
-//     exact. Beyond, they forget the least recently seen, which can make them miss
+//     remember 64 k targets of a kind, at most 16,384 (or 2 k), and sequence of twice as
+//     many, at most 20,000, that they have been counted. Within that they are exact. Beyond, they forget the least recently seen, which can make them miss
 //     something and never makes them count one too many, and Stats.Forgotten tells;
 //   - lockstep remembers of each target the 256 accounts that met it last, and of each
 //     account the 64 targets that it met last, as far as they are in the window of the
@@ -156,7 +158,6 @@ type Rule struct {
 	cursors   []*cursor
 	journals  []*journal // in which it counts, each once
 	own       *journal   // of what passed the gate
-	pairs     *journal   // which its aggregate fills itself
 }
 
 // What the word says.
@@ -410,7 +411,7 @@ func (g *Engine) run(k *key, other uuid.UUID, hits []Hit) []Hit {
 	}
 	for _, r := range g.running {
 		for _, j := range r.journals {
-			if told := &g.pushed[j.number]; told.place != s.place && j != r.pairs && (r.passed || j != r.own) {
+			if told := &g.pushed[j.number]; told.place != s.place && !j.filled && (r.passed || j != r.own) {
 				told.place = s.place
 				j.push(g, w, s, told)
 			}

@@ -54,6 +54,40 @@ func TestBothIsExactUpToSixtyFourTimesTheThresholdAndThenForgetsTheOldest(t *tes
 	}
 }
 
+func TestAFirstEventIsPairedOnceHoweverLongAgoItsPairWas(t *testing.T) {
+	sequence := func(threshold int, window, within time.Duration) *engine.Engine {
+		r := pairs(threshold, window)
+		r.Aggregate, r.Reading = rule.InSequence, ""
+		r.Sequence = &rule.Sequence{First: rule.Visit, Then: rule.Like, Within: rule.Duration(within)}
+		return newEngine(t, r)
+	}
+	hits := func(g *engine.Engine, second int, eventType string, targets ...int) (n int) {
+		for _, target := range targets {
+			n += len(g.Process(feed(second, eventType, target), nil))
+			second++
+		}
+		return n
+	}
+	g := sequence(1, time.Second, 8*time.Second)
+	hits(g, 1, events.ProfileVisited, 1)
+	if n := hits(g, 2, events.ProfileLiked, 1); n != 1 {
+		t.Errorf("%d hits by a pair", n)
+	}
+	if n := hits(g, 6, events.ProfileLiked, 1); n != 0 {
+		t.Errorf("%d hits by a like of whom was liked, whose pair has left the window", n)
+	}
+	g = sequence(2, 10*time.Second, 8*time.Second)
+	hits(g, 1, events.ProfileVisited, 1, 2, 3)
+	if n := hits(g, 4, events.ProfileLiked, 1, 2, 3); n != 1 {
+		t.Errorf("%d hits by three pairs", n)
+	}
+	hits(g, 8, events.ProfileLiked, 1) // whose pair is not among the latest two
+	hits(g, 16, events.ProfileVisited, 4)
+	if n := hits(g, 17, events.ProfileLiked, 4); n != 0 {
+		t.Errorf("%d hits by a single pair in the window", n)
+	}
+}
+
 func TestAHitOnMoreEventsThanAFlagHoldsShowsTheLatest(t *testing.T) {
 	r := pairs(1, 24*time.Hour)
 	r.Aggregate, r.Reading, r.Threshold = rule.Count, "", engine.MaxEvidence+500

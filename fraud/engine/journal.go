@@ -15,6 +15,8 @@ type journal struct {
 	sets    []kindSet // of views that count targets
 	views   []view
 	cursors []*cursor
+	next    *journal // for cursors that it has no room for
+	filled  bool     // by the aggregate that has it, not by events as they come
 }
 
 // The words of a header.
@@ -33,6 +35,11 @@ const (
 	maxSets = seenBits
 	// searched is up to how many entries are found faster by looking at each.
 	searched = 32
+	// maxCounted is how many entries a journal's cursors may count together. With room for
+	// half as many more they are in a block of at most three quarters of a chunk, and a
+	// table of a chunk has room for those.
+	maxCounted = chunkSize/2 - 2
+	maxBlock   = 3 * chunkSize / 4
 	// nowhere is a place that there is not.
 	nowhere = -1
 )
@@ -175,7 +182,7 @@ func (j *journal) index(g *Engine, h []uint32) {
 		return
 	}
 	slots := 2 * searched
-	for 2*slots < 3*size {
+	for 2*slots < 3*size && slots < chunkSize {
 		slots *= 2
 	}
 	h[journalTableClass] = classFor(slots)
@@ -190,9 +197,9 @@ func (j *journal) index(g *Engine, h []uint32) {
 // indexes.
 func (j *journal) restore(g *Engine, w []uint32, n int) []entry {
 	h := w[j.header : j.header+journalWords]
-	h[journalClass] = classFor(n + 1)
+	h[journalClass] = classFor(n)
 	h[journalBlock] = g.entries.alloc(h[journalClass])
-	h[journalEnd] = uint32(n) //nolint:gosec // at most chunkSize
+	h[journalEnd] = uint32(n) //nolint:gosec // at most maxBlock
 	return j.entries(g, w)
 }
 
@@ -220,6 +227,7 @@ type view struct {
 	targets bool  // it counts targets, not events
 	set     uint8 // of the journal's, by whose lights a target is seen again
 	first   int   // the least place of a cursor, while entries are moved
+	most    int   // that any of its cursors counts
 }
 
 func (v *view) sees(e entry) bool {
@@ -291,6 +299,12 @@ func (c *cursor) take(g *Engine, w []uint32, s *sighting) (fresh bool, dropped e
 	dropped, _ = c.oldest(g, w)
 	c.pass(w)
 	return true, dropped, true
+}
+
+// put pushes and counts an event, in a journal that is filled by the aggregate.
+func (c *cursor) put(g *Engine, w []uint32, s *sighting) {
+	c.push(g, w, s, &g.pushed[c.number])
+	c.take(g, w, s)
 }
 
 // find is the entry of a target that the cursor counts.

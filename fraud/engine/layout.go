@@ -78,13 +78,20 @@ func (l *layout) journal() *journal {
 	return j
 }
 
+func (l *layout) filled() *journal {
+	j := l.journal()
+	j.filled = true
+	return j
+}
+
 // events makes the rule count up to so many events of some kinds in a journal, and
 // targets so many targets.
 func (l *layout) events(r *Rule, j *journal, kinds kindSet, most int) *cursor {
-	return l.cursor(r, j, view{kinds: kinds}, most)
+	return l.cursor(r, l.roomFor(j, view{kinds: kinds}, most), view{kinds: kinds}, most)
 }
 
 func (l *layout) targets(r *Rule, j *journal, kinds kindSet, most int) *cursor {
+	j = l.roomFor(j, view{kinds: kinds, targets: true}, most)
 	set := slices.Index(j.sets, kinds)
 	if set < 0 {
 		set = len(j.sets)
@@ -94,12 +101,38 @@ func (l *layout) targets(r *Rule, j *journal, kinds kindSet, most int) *cursor {
 	return l.cursor(r, j, view{kinds: kinds, targets: true, set: uint8(set)}, most) //nolint:gosec // few
 }
 
+// roomFor is the journal, or the next after it whose cursors do not count more than it can
+// hold with another one that counts so many.
+func (l *layout) roomFor(j *journal, v view, most int) *journal {
+	for {
+		all := most
+		for _, other := range j.views {
+			if other.same(v) {
+				all += max(0, other.most-most)
+			} else {
+				all += other.most
+			}
+		}
+		if all <= maxCounted {
+			return j
+		}
+		if j.next == nil {
+			j.next = l.journal()
+		}
+		j = j.next
+	}
+}
+
+// same says whether two views of a journal see the same.
+func (v view) same(other view) bool { return v.kinds == other.kinds && v.targets == other.targets }
+
 func (l *layout) cursor(r *Rule, j *journal, v view, most int) *cursor {
-	i := slices.Index(j.views, v)
+	i := slices.IndexFunc(j.views, v.same)
 	if i < 0 {
 		i = len(j.views)
 		j.views = append(j.views, v)
 	}
+	j.views[i].most = max(j.views[i].most, most)
 	c := &cursor{journal: j, view: i, at: l.words(r, cursorWords), most: most}
 	j.cursors = append(j.cursors, c)
 	r.cursors = append(r.cursors, c)

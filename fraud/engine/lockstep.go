@@ -137,8 +137,8 @@ func (l *lockstep) act(g *Engine, s sighting, actor, target uint32, p events.Pos
 }
 
 // core leaves in masks, by account, the targets of the core at which the account is; none,
-// if it is not in the core. It says how many accounts are; 0 if the actor or the target of
-// the event, the last of either, is not.
+// if it is not in the core. It says how many accounts are; 0 if the event's target, the
+// last of them, is not. (Its actor, who has met all of the targets, is if anybody is.)
 func (l *lockstep) core(g *Engine, accounts, targets []entry, from int64) (size int) {
 	l.bit.clear()
 	for i, e := range targets {
@@ -181,7 +181,7 @@ func (l *lockstep) core(g *Engine, accounts, targets []entry, from int64) (size 
 				changed = true
 			}
 		}
-		if l.masks[len(accounts)-1] == 0 || left>>(len(targets)-1) == 0 {
+		if left>>(len(targets)-1) == 0 {
 			return 0
 		}
 	}

@@ -165,7 +165,7 @@ func drawMeetings(t *rapid.T, partitions int) []events.Recorded {
 		account := rapid.IntRange(1, accounts).Draw(t, "account")
 		a := events.Activity{
 			Target: member(rapid.IntRange(1, targets).Draw(t, "target")), JoinedAt: start.Add(time.Duration(account-3) * 20 * time.Second),
-			Trusted: rapid.IntRange(0, 9).Draw(t, "trusted") == 0,
+			Trusted: rapid.IntRange(0, 2).Draw(t, "trusted") == 0,
 		}
 		drawTarget(t, &a)
 		partition := account % partitions
@@ -329,9 +329,41 @@ func TestAnAccountIsHitAgainOnlyAfterAWindowInWhichNoCoreHeldIt(t *testing.T) {
 	if n := group(last + 2*window + time.Microsecond); n != 3 {
 		t.Errorf("%d hits more than a window later", n)
 	}
-	// Who joins them is hit, the others are not.
-	if n := hits(7, 0, last+2*window+time.Minute) + hits(7, 1, last+2*window+time.Minute); n != 1 {
+	// Who joins them is hit, the others are not, even if the one's time is behind theirs.
+	again := last + 2*window + time.Microsecond
+	if n := hits(7, 0, again+time.Minute) + hits(7, 1, again+time.Minute); n != 1 {
 		t.Errorf("%d hits of one who joins them", n)
+	}
+	if n := hits(8, 0, again-window/2) + hits(8, 1, again-window/2); n != 1 {
+		t.Errorf("%d hits of one who joins them late", n)
+	}
+	if n := group(again + window); n != 0 {
+		t.Errorf("%d hits a window after the latest", n)
+	}
+}
+
+func TestAnEventOutsideOfTheCoreFindsAndRenewsNothing(t *testing.T) {
+	const window = time.Hour
+	g := newOrdered(t, engine.NewUsers(), 1, lockstep(2, 2, window))
+	g.Remember(10, 3)
+	sequence := uint64(0)
+	hits := func(account int, after time.Duration, targets ...int) (users int) {
+		for _, target := range targets {
+			sequence++
+			e := meet(account, target, after, sequence)
+			users += len(g.Process(&e, nil))
+		}
+		return users
+	}
+	// The first is still known to target 0, but has met three others since.
+	if n := hits(1, 0, 0, 1, 2, 3) + hits(2, 0, 1, 2); n != 2 {
+		t.Fatalf("%d hits", n)
+	}
+	if n := hits(2, window, 0); n != 0 {
+		t.Errorf("%d hits by an event at a target that is not in the core", n)
+	}
+	if n := hits(1, window+time.Second, 1, 2) + hits(2, window+time.Second, 1, 2); n != 2 {
+		t.Errorf("%d hits by the next core, a window after the first", n)
 	}
 }
 

@@ -4,7 +4,8 @@ package engine
 // one of another with the same target.
 type sequence struct {
 	waiting *cursor // the targets of first events
-	pairs   *cursor // in a journal of its own, by turns first and then
+	pairs   *cursor // by turns first and then
+	paired  *cursor // the targets of first events in pairs that may still be waiting
 	then    kind
 	within  int64
 }
@@ -12,6 +13,9 @@ type sequence struct {
 func (a *sequence) before(g *Engine, w []uint32, s *sighting, from int64) bool {
 	for more := true; more; {
 		_, more = a.waiting.expire(g, w, s.at-a.within)
+	}
+	for more := true; more; {
+		_, more = a.paired.expire(g, w, s.at-a.within)
 	}
 	// A pair is as old as its second event.
 	for a.pairs.count(w) > 0 && a.pair(g, w, 0)[1].at() < from {
@@ -35,29 +39,17 @@ func (a *sequence) after(g *Engine, w []uint32, s *sighting, _ int64) bool {
 		return a.pairs.full(w)
 	}
 	first, ok := a.waiting.find(g, w, s.other)
-	if !ok || a.taken(g, w, s, first) {
+	if !ok {
 		return a.pairs.full(w)
 	}
-	for _, one := range []sighting{{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}, *s} {
-		told := &g.pushed[a.pairs.number]
-		a.pairs.push(g, w, &one, told)
-		a.pairs.take(g, w, &one)
+	if before, ok := a.paired.find(g, w, s.other); ok && before.place() == first.place() {
+		return a.pairs.full(w)
 	}
+	one := sighting{at: first.at(), place: first.place(), kind: first.kind(), other: s.other}
+	a.paired.put(g, w, &one)
+	a.pairs.put(g, w, &one)
+	a.pairs.put(g, w, s)
 	return a.pairs.full(w)
-}
-
-// taken says whether a first event is in a pair already. If it is, in one that is not
-// older than an event may wait.
-func (a *sequence) taken(g *Engine, w []uint32, s *sighting, first entry) bool {
-	for n := a.pairs.count(w)/2 - 1; n >= 0; n-- {
-		switch p := a.pair(g, w, n); {
-		case p[0].place() == first.place():
-			return true
-		case p[1].at() < s.at-a.within:
-			return false
-		}
-	}
-	return false
 }
 
 func (a *sequence) observed([]uint32) int { return a.pairs.most / 2 }

@@ -29,7 +29,7 @@ import (
 //	CRC-32 (Castagnoli) of all before, of 4 bytes, little-endian
 //
 // A user, and the one in an entry, is the number in the list, from 1 on.
-const snapshotMagic = "m5fraud1"
+const snapshotMagic = "m5fraud2"
 
 // ErrSnapshot says that a snapshot cannot be used: it is damaged, of another build or of
 // other rules. Without it, the engine can be brought to the same state from the log.
@@ -234,7 +234,7 @@ func (g *Engine) restoreWords(r *snapshotReader, words []uint32, numbers []uint3
 		}
 	}
 	for _, j := range g.layout.journals {
-		n := int(r.uint(chunkSize / 2)) //nolint:gosec // bounded
+		n := int(r.uint(maxBlock)) //nolint:gosec // bounded
 		if r.err != nil {
 			return r.fail("it is cut off")
 		}

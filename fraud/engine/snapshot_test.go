@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"errors"
 	"io"
+	"maps"
 	"testing"
 	"testing/iotest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
 
+	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/rule"
 )
@@ -65,9 +68,66 @@ func TestAnEngineGoesOnFromASnapshotAsIfNothingHadHappened(t *testing.T) {
 	})
 }
 
+func TestRulesMayKeepAsMuchOfOneUserAsTheyCan(t *testing.T) {
+	both := pairs(rule.MaxThreshold, 300*24*time.Hour)
+	rules := []rule.Rule{both}
+	for i, kind := range []rule.Kind{rule.Visit, rule.Like, rule.Unlike} {
+		one := both
+		one.ID, one.Reading, one.Events, one.Aggregate = "distinct-"+string(kind), "", []rule.Kind{kind}, rule.Distinct
+		rules = append(rules, one)
+		one.ID, one.Aggregate = "count-"+string(kind), rule.Count
+		rules = append(rules, one)
+		one.ID, one.Aggregate, one.Events = "sequence-"+string(kind), rule.InSequence, []rule.Kind{rule.Visit, rule.Like, rule.Unlike}
+		then := one.Events[(i+1)%3]
+		one.Sequence, one.Events = &rule.Sequence{First: kind, Then: then, Within: rule.Duration(24 * time.Hour)}, []rule.Kind{kind, then}
+		rules = append(rules, one)
+	}
+	g := newEngine(t, rules...)
+	n, hits := 0, map[string]int{}
+	feedAll := func(g *engine.Engine, eventType string, from, to int) {
+		for target := from; target < to; target++ {
+			n++
+			for _, h := range g.Process(feed(n, eventType, target), nil) {
+				hits[h.Rule.ID]++
+			}
+		}
+	}
+	// Of each kind as many as wait for another.
+	feedAll(g, events.ProfileVisited, 0, 20_000)
+	feedAll(g, events.ProfileLiked, 20_000, 40_000)
+	feedAll(g, events.LikeWithdrawn, 40_000, 60_000)
+	restored := newEngine(t, rules...)
+	if err := restored.Restore(bytes.NewReader(snapshot(t, g))); err != nil {
+		t.Fatal(err)
+	}
+	if want := map[string]int{
+		"distinct-visit": 1, "distinct-like": 1, "distinct-unlike": 1, "count-visit": 1, "count-like": 1, "count-unlike": 1,
+	}; !maps.Equal(hits, want) {
+		t.Errorf("hits %v, want %v", hits, want)
+	}
+	before := n
+	for _, g := range []*engine.Engine{g, restored} {
+		n = before
+		clear(hits)
+		feedAll(g, events.ProfileLiked, 10_000, 20_000)
+		if hits["pairs"] != 1 || hits["sequence-visit"] != 1 || len(hits) != 2 {
+			t.Errorf("hits %v, want one each of pairs and of visits with likes", hits)
+		}
+	}
+}
+
+// fresh is an engine for rules of the first one's kind.
+func fresh(t fataler, rules ...rule.Rule) *engine.Engine {
+	t.Helper()
+	if rules[0].Ordered() {
+		return newOrdered(t, engine.NewUsers(), 16, rules...)
+	}
+	return newEngine(t, rules...)
+}
+
 // taken is a snapshot that holds something of every kind.
 func taken(t testing.TB, rules []rule.Rule) []byte {
-	g := newEngine(t, rules...)
+	g := fresh(t, rules...)
 	evs := traffic(3000, 20)
 	for i := range evs {
 		evs[i].Sequence = uint64(i + 1) //nolint:gosec // an index
@@ -77,10 +137,15 @@ func taken(t testing.TB, rules []rule.Rule) []byte {
 }
 
 func TestADamagedSnapshotIsRefused(t *testing.T) {
-	rules := shipped(t)
+	byActor, ordered := engine.Split(book(t))
+	t.Run("by actor", func(t *testing.T) { refuseDamage(t, byActor) })
+	t.Run("ordered", func(t *testing.T) { refuseDamage(t, ordered) })
+}
+
+func refuseDamage(t *testing.T, rules []rule.Rule) {
 	b := taken(t, rules)
 	restore := func(b []byte, rules ...rule.Rule) error {
-		return newEngine(t, rules...).Restore(bytes.NewReader(b))
+		return fresh(t, rules...).Restore(bytes.NewReader(b))
 	}
 	if err := restore(b, rules...); err != nil {
 		t.Fatal(err)
@@ -104,18 +169,23 @@ func TestADamagedSnapshotIsRefused(t *testing.T) {
 		}
 	}
 	broken := errors.New("the disk is gone")
-	if err := newEngine(t, rules...).Restore(io.MultiReader(bytes.NewReader(b[:100]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, engine.ErrSnapshot) {
+	if err := fresh(t, rules...).Restore(io.MultiReader(bytes.NewReader(b[:100]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, engine.ErrSnapshot) {
 		t.Errorf("a reader that fails: %v", err)
 	}
 }
 
 func FuzzRestore(f *testing.F) {
-	rules := shipped(f)
-	f.Add(taken(f, rules))
-	f.Add(snapshot(f, newEngine(f, rules...)))
+	byActor, ordered := engine.Split(book(f))
+	kinds := [][]rule.Rule{byActor, ordered}
+	for _, rules := range kinds {
+		f.Add(taken(f, rules))
+		f.Add(snapshot(f, fresh(f, rules...)))
+	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if err := newEngine(t, rules...).Restore(bytes.NewReader(b)); err != nil && !errors.Is(err, engine.ErrSnapshot) {
-			t.Fatalf("neither restored nor refused: %v", err)
+		for _, rules := range kinds {
+			if err := fresh(t, rules...).Restore(bytes.NewReader(b)); err != nil && !errors.Is(err, engine.ErrSnapshot) {
+				t.Fatalf("neither restored nor refused: %v", err)
+			}
 		}
 	})
 }

@@ -19,6 +19,10 @@ func (r Rule) Waiting() int {
 	return min(waitingTimes*r.Threshold, max(waitingMost, 2*r.Threshold))
 }
 
+// Paired is of how many targets a rule of the aggregate sequence remembers that what was
+// waiting has been counted.
+func (r Rule) Paired() int { return min(2*r.Waiting(), 2*MaxThreshold) }
+
 // Cost is what a rule may cost at most. An event costs about the same time whatever the
 // threshold is, so that what has to be bounded is the number of rules that run and what
 // they keep.
@@ -50,7 +54,7 @@ func (r Rule) Cost() Cost {
 	case InLockstep:
 		n = LockstepAccounts + LockstepTargets
 	case InSequence:
-		n = r.Waiting() + 2*r.Threshold
+		n = r.Waiting() + r.Paired() + 2*r.Threshold
 	}
 	if r.Where.Target != "" {
 		n += r.Waiting()

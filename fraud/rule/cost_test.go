@@ -20,7 +20,7 @@ func TestTheCostOfARuleFollowsFromWhatItKeeps(t *testing.T) {
 		"both, most": {func(r *rule.Rule) { r.Aggregate, r.Reading, r.Threshold = rule.PairedDistinct, rule.Both, 10_000 }, 40_000},
 		"ratio":      {func(r *rule.Rule) { r.Aggregate, r.Ratio = rule.InRatio, &rule.Ratio{Volume: 500} }, 500},
 		"regularity": {func(r *rule.Rule) { r.Aggregate = rule.InRegularity }, 101},
-		"sequence":   {func(r *rule.Rule) { r.Aggregate = rule.InSequence }, 6_600},
+		"sequence":   {func(r *rule.Rule) { r.Aggregate = rule.InSequence }, 19_400},
 		"lockstep":   {func(r *rule.Rule) { r.Aggregate, r.Lockstep = rule.InLockstep, &rule.Lockstep{Targets: 3} }, 320},
 		"repeated":   {func(r *rule.Rule) { r.Aggregate, r.Where.Target = rule.Count, rule.Repeated }, 6_500},
 	} {
