@@ -1,16 +1,18 @@
 // Package engine runs fraud rules over the events of one partition of the
-// activity log. Live, shadow and backtest are this one code.
+// activity log, or, those that need it, over the events of all in one order. Live,
+// shadow and backtest are this one code.
 //
 // It promises that
-//   - what it finds follows from the rules and the partition's events alone, not
-//     from the wall clock, from how the events come in batches, nor from which
-//     other rules run beside;
+//   - what it finds follows from the rules and the events alone, and, of an ordered
+//     engine, from their order; not from the wall clock, from how the events come in
+//     batches, nor from which other rules run beside;
 //   - an event counts once, however often it comes. It may come after events of
-//     other actors that are behind it in the log, never after its own actor's;
+//     other actors that are behind it in the log, never after its own actor's. To an
+//     ordered engine each is given once;
 //   - time is the event's (events.RuleTime), to the microsecond. Within a key, an
-//     actor, it never runs backwards: an earlier time counts as the latest seen
-//     among all of the actor's visits, likes and withdrawn likes, and is counted
-//     in Stats.Backwards;
+//     actor or, by target, a target, it never runs backwards: an earlier time counts
+//     as the latest seen among all of the key's visits, likes and withdrawn likes, and
+//     is counted in Stats.Backwards;
 //   - a sliding window of length W at time t holds the events from t-W to t, both
 //     included; a window since account creation those up to joining time plus W,
 //     included;
@@ -29,6 +31,19 @@
 //     2 k). Within that they are exact. Beyond, they forget the least recently seen,
 //     which can make them miss something and never makes them count one too many, and
 //     Stats.Forgotten tells;
+//   - lockstep remembers of each target the 256 accounts that met it last, and of each
+//     account the 64 targets that it met last, as far as they are in the window of the
+//     latest event there. Beyond, it forgets the one that was met first, which can make it
+//     miss a group and never find one that there is not, and Stats.Forgotten tells;
+//   - at an event of an account a at a target t, lockstep looks at the accounts of t and the
+//     targets of a, and at which of those each of the accounts met since a's window began,
+//     each by its own actor's time. If a and t are in the core of that (rule.Lockstep),
+//     every account of the core hits, in the order of their IDs, unless a core that was
+//     found held it up to a window's length ago;
+//   - so lockstep goes by the order of events. A group of which every account met every
+//     target is found in whatever order its events come. Of one with gaps an event finds
+//     what is left without the accounts that did not meet its target and the targets that
+//     its actor did not meet;
 //   - a window that begins at a moment costs nothing once it is over: what was kept is
 //     dropped, and nothing is kept later. In such a window a rule hits once.
 //
