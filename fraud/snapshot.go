@@ -216,8 +216,6 @@ func (s *snapshotter) rests(ctx context.Context, l *lane) (bool, error) {
 	switch {
 	case l.handled == 0 || l.handled > l.saved || len(l.owed) > 0 || len(l.pending) > 0:
 		return false, nil
-	case len(l.crew) > 1: // past versions have state, too, which is not kept
-		return false, nil
 	case g.Last() != l.handled || g.Stats().Events != l.handled: // it is ahead, or an event was left out
 		return false, nil
 	case l.counting != 0: // it has panicked, and who knows in the middle of what

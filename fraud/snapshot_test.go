@@ -2,9 +2,11 @@ package fraud_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -349,6 +351,28 @@ func TestASnapshotIsUsedOnlyIfItIsOfThisLogAndTheseRulesAndWhole(t *testing.T) {
 	}
 }
 
+// forgetful is an activity log whose first partition cannot be read from its beginning.
+type forgetful struct{ log.Reader }
+
+func (f forgetful) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
+	if partition == 0 && after == 0 {
+		return func(yield func(events.Commit, error) bool) { yield(events.Commit{}, errDown) }
+	}
+	return f.Reader.Read(ctx, partition, after)
+}
+
+func TestAStartFromASnapshotReadsNoHistory(t *testing.T) {
+	three := likesRule("three-likes", 3, 40)
+	w, _, users := photographed(t, three)
+	w.reader = forgetful{w.activity}
+	w.post(likes(users[1], 1, start.Add(time.Minute))...) // the first's evidence begins where the log does
+	s := w.run(three)
+	if n := s.started("snapshot"); n != 1 {
+		t.Errorf("started from %v", s.service.Origins())
+	}
+	w.sameFlags(w.fraud, w.expectedFlags())
+}
+
 // A rule is taken to another version and back, and nobody runs while events pass whose
 // flags the version between has to raise. Who starts with the first one's state must not
 // miss them.
@@ -435,6 +459,40 @@ func TestNoSnapshotIsTakenWhileAFlagCannotBeRaised(t *testing.T) {
 	}
 	s.kill()
 	s = w.spawn(store, likesRule("three-likes", 3, 40))
+	if s.started("snapshot") != 1 {
+		t.Errorf("started from %v", s.service.Origins())
+	}
+	w.sameFlags(w.fraud, w.expectedFlags())
+}
+
+// An instance that could not load a changed rule yet cannot say that the rule's flags are
+// raised, so that what it has counted is of no use to the next start, and must not take
+// the place of what is.
+func TestNoSnapshotIsTakenByWhoHasNotLoadedARuleYet(t *testing.T) {
+	w := newWorld(t)
+	store := w.sharedStore()
+	shadow := likesRule("three-likes", 3, 40)
+	shadow.Mode = rule.Shadow
+	u := neighbours(1)[0]
+	w.post(likes(u, 1, start)...)
+	a := w.spawn(store, shadow)
+	slow := &deafReader{Reader: w.activity}
+	w.reader, w.snapshots = slow, snapshotdir.Open(t.TempDir())
+	b := w.spawn(store, shadow)
+	if n := b.takeSnapshots(); n != 1 {
+		t.Fatalf("%d snapshots were taken", n)
+	}
+	slow.toHistory.Store(true)
+	a.setMode("three-likes", rule.Live, false).want(t, http.StatusOK)
+	a.kill()
+	w.post(likes(u, 2, start.Add(time.Minute))...)
+	b.follow()
+	if n := b.takeSnapshots(); n != 0 {
+		t.Error("a snapshot was taken")
+	}
+	b.kill()
+	w.reader = w.activity
+	s := w.spawn(store, shadow)
 	if s.started("snapshot") != 1 {
 		t.Errorf("started from %v", s.service.Origins())
 	}
