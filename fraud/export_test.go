@@ -42,6 +42,21 @@ func (s *Service) Origins() (list []string) {
 // LimitSnapshots bounds snapshots from now on, in bytes.
 func (s *Service) LimitSnapshots(most int) { s.raiser.snapshots.most = most }
 
+// LoseEngine has a partition panic while it counts, until it is told to find its engine
+// again.
+func (s *Service) LoseEngine(partition int) (find func()) {
+	l := s.raiser.lanes[partition]
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	lost := l.crew[0].engine
+	l.crew[0].engine = nil
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.crew[0].engine = lost
+	}
+}
+
 // IsSnapshotDue says whether one is, of a partition whose last was taken so long ago and
 // failed so long ago, after so many more events.
 func IsSnapshotDue(age, failed time.Duration, more uint64) bool {

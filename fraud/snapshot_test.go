@@ -51,6 +51,18 @@ func (r *running) started(from string) (n int) {
 	return n
 }
 
+// ledger is a group's.
+func (r *running) ledger(group string) subscription.Ledger {
+	r.Helper()
+	for _, s := range r.service.Subscriptions() {
+		if s.Group() == group {
+			return s.Ledger()
+		}
+	}
+	r.Fatalf("there is no group %s", group)
+	return nil
+}
+
 // told is what a service tells of what rules have come to: evaluations, hits, and which
 // of those it remembers.
 func (r *running) told(ids ...string) (list []string) {
@@ -417,13 +429,9 @@ func TestNoSnapshotIsTakenWhileAnEventIsParkedOrAfterItWasLeftOut(t *testing.T) 
 		t.Errorf("a snapshot was taken while events are parked")
 	}
 	at := subscription.Place{Group: "fraud-rules", Log: events.ActivityLog}
-	for _, l := range s.service.Subscriptions() {
-		if l.Group() == at.Group {
-			err := errors.Join(l.Ledger().Order(t.Context(), at, 4, subscription.Drop), l.Ledger().Order(t.Context(), at, 5, subscription.Drop))
-			if err != nil {
-				t.Fatal(err)
-			}
-		}
+	ledger := s.ledger(at.Group)
+	if err := errors.Join(ledger.Order(t.Context(), at, 4, subscription.Drop), ledger.Order(t.Context(), at, 5, subscription.Drop)); err != nil {
+		t.Fatal(err)
 	}
 	until(t, "they are dropped", func() bool { return s.parked("fraud-rules") == 0 })
 	w.post(likes(users[2], 1, start)...)
@@ -463,6 +471,55 @@ func TestNoSnapshotIsTakenWhileAFlagCannotBeRaised(t *testing.T) {
 		t.Errorf("started from %v", s.service.Origins())
 	}
 	w.sameFlags(w.fraud, w.expectedFlags())
+}
+
+// A fault that shows as a panic ends with its process, and with what was counted by half.
+func TestNoSnapshotIsTakenOnceCountingHasPanicked(t *testing.T) {
+	three := likesRule("three-likes", 3, 40)
+	w, _, users := photographed(t, three)
+	s := w.run(three)
+	find := s.service.LoseEngine(0)
+	w.post(likes(users[0], 1, start.Add(time.Minute))...)
+	until(t, "the event is parked", func() bool { return s.parked("fraud-rules") == 1 })
+	find()
+	at := subscription.Place{Group: "fraud-rules", Log: events.ActivityLog}
+	if err := s.ledger(at.Group).Order(t.Context(), at, 7, subscription.Retry); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is handled", func() bool { return s.parked("fraud-rules") == 0 })
+	w.post(likes(users[1], 1, start.Add(time.Minute))...)
+	s.catchUp()
+	if n := s.takeSnapshots(); n != 0 {
+		t.Error("a snapshot was taken")
+	}
+}
+
+// shaky is an activity log whose first partition cannot be read so many times.
+type shaky struct {
+	log.Reader
+	left atomic.Int64
+}
+
+func (s *shaky) Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error] {
+	if partition == 0 && s.left.Add(-1) >= 0 {
+		return func(yield func(events.Commit, error) bool) { yield(events.Commit{}, errDown) }
+	}
+	return s.Reader.Read(ctx, partition, after)
+}
+
+func TestTheLogIsAskedAFewTimesBeforeASnapshotIsGivenUp(t *testing.T) {
+	three := likesRule("three-likes", 3, 40)
+	w, _, _ := photographed(t, three)
+	for faults, want := range map[int64]string{2: "snapshot", 3: "unreadable"} {
+		r := &shaky{Reader: w.activity}
+		r.left.Store(faults)
+		w.reader = r
+		s := w.run(three)
+		if got := s.service.Origins()[0]; got != want {
+			t.Errorf("after %d faults it started from %s, want %s", faults, got, want)
+		}
+		s.stop()
+	}
 }
 
 // An instance that could not load a changed rule yet cannot say that the rule's flags are
