@@ -56,6 +56,7 @@ const (
 	RuleDefined     = "fraud.rule_defined.v2"
 	RuleModeChanged = "fraud.rule_mode_changed.v1"
 	RuleTookEffect  = "fraud.rule_took_effect.v1"
+	OrderCut        = "fraud.order_cut.v1"
 )
 
 // Kind is an entry of the catalogue: what is known of an event type.
@@ -98,6 +99,7 @@ var catalogue = []Kind{
 	{FlagOverturned, FraudLog, "the flag", func() any { return new(Decision) }},
 	{FlagRaised, FraudLog, "the flag", func() any { return new(Flag) }},
 	{FlagUpheld, FraudLog, "the flag", func() any { return new(Decision) }},
+	{OrderCut, FraudLog, "the order", func() any { return new(Cut) }},
 	{RuleDefined, FraudLog, "the rule", func() any { return new(RuleDefinition) }},
 	{RuleModeChanged, FraudLog, "the rule", func() any { return new(RuleMode) }},
 	{RuleTookEffect, FraudLog, "the rule", func() any { return new(RuleEffect) }},

@@ -81,6 +81,7 @@ func samples() map[string]any {
 		},
 		events.RuleModeChanged:      events.RuleMode{Rule: "meet5-first-minutes", From: "shadow", To: "live", By: "rulebook", Why: "precise enough"},
 		events.RuleTookEffect:       events.RuleEffect{Rule: "meet5-first-minutes", Version: "0123456789abcdef", Mode: "live", After: []uint64{12, 0, 345}},
+		events.OrderCut:             events.Cut{Through: []uint64{12, 0, 345}},
 		events.UserCleared:          events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},
 		events.UserErased:           events.Erasure{By: "self"},
 		events.UserMarkedFraudulent: events.Standing{Flag: id(6).String(), Rule: "meet5-first-minutes"},

@@ -25,8 +25,10 @@ type Flag struct {
 
 // Evidence is one event that a flag rests on.
 type Evidence struct {
-	EventID    uuid.UUID `json:"event_id"`
-	Type       string    `json:"type"`
+	EventID uuid.UUID `json:"event_id"`
+	Type    string    `json:"type"`
+	// Actor is who did it, unless that is the flag's user.
+	Actor      uuid.UUID `json:"actor,omitzero"`
 	Target     uuid.UUID `json:"target"`
 	OccurredAt time.Time `json:"occurred_at"`
 	Position   Position  `json:"position"`
@@ -157,4 +159,12 @@ type RuleEffect struct {
 	// After is, by partition of the activity log, the last event that the change
 	// does not concern.
 	After []uint64 `json:"after"`
+}
+
+// Cut is the payload of fraud.order_cut.v1. Between two cuts the events of all
+// partitions of the activity log have one order, in which rules that look at several
+// partitions are given them. A cut's version is its number.
+type Cut struct {
+	// Through is, by partition of the activity log, the last event before the cut.
+	Through []uint64 `json:"through"`
 }

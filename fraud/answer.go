@@ -74,8 +74,10 @@ type recordAnswer struct {
 }
 
 type evidenceAnswer struct {
-	EventID    uuid.UUID `json:"event_id"`
-	Type       rule.Kind `json:"type"`
+	EventID uuid.UUID `json:"event_id"`
+	Type    rule.Kind `json:"type"`
+	// Actor is who did it, unless that is the flag's user.
+	Actor      uuid.UUID `json:"actor,omitzero"`
 	Target     uuid.UUID `json:"target"`
 	OccurredAt stamp     `json:"occurred_at"`
 	// Position is where in the activity log it stands.
@@ -111,7 +113,7 @@ func answerRecord(r flag.Record) recordAnswer {
 		Notes:      make([]noteAnswer, len(r.Notes)),
 	}
 	for i, e := range r.Evidence {
-		a.Evidence[i] = evidenceAnswer{e.EventID, rule.KindOf(e.Type), e.Target, stamp(e.OccurredAt), e.Position}
+		a.Evidence[i] = evidenceAnswer{e.EventID, rule.KindOf(e.Type), e.Actor, e.Target, stamp(e.OccurredAt), e.Position}
 	}
 	byRule := ruleStream(r.Rule)
 	for i, e := range r.History {

@@ -30,6 +30,10 @@ const (
 	// maxTries bounds how often a change is tried again because the flag has moved
 	// meanwhile.
 	maxTries = 8
+	// MinCutEvery and defaultCutEvery are about Config.CutEvery. Each cut is an event of
+	// some 200 bytes in the fraud log.
+	MinCutEvery     = 50 * time.Millisecond
+	defaultCutEvery = time.Second
 	// retryAfter is what clients are told when something is down.
 	retryAfter = time.Second
 )
@@ -47,6 +51,10 @@ type Config struct {
 	// ExpireEvery is how often flags are looked for whose time is over; a minute if
 	// zero.
 	ExpireEvery time.Duration
+	// CutEvery is how often the log is cut at most for rules that need the one order of
+	// all partitions (see order): for so long their flags may keep waiting. A second if
+	// zero, at least MinCutEvery.
+	CutEvery time.Duration
 }
 
 // Deps are what the service works with. Log, Activity, Ledger and Verifier are
@@ -110,6 +118,12 @@ func (c *Config) complete() error {
 		c.ExpireEvery = defaultExpireEvery
 	case c.ExpireEvery < 0:
 		return fmt.Errorf("ExpireEvery is %s, must be positive", c.ExpireEvery)
+	}
+	switch {
+	case c.CutEvery == 0:
+		c.CutEvery = defaultCutEvery
+	case c.CutEvery < MinCutEvery:
+		return fmt.Errorf("CutEvery is %s, must be at least %s", c.CutEvery, MinCutEvery)
 	}
 	if c.Rules == nil {
 		var err error

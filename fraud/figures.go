@@ -80,6 +80,10 @@ var (
 		"How many reasons there are to look at a rule: it is slow, it hits too many.", []string{"rule"}, nil)
 	stateDesc = prometheus.NewDesc("meet5_fraud_rule_flags",
 		"Flags of a rule, by state.", []string{"rule", "state"}, nil)
+	cutsDesc = prometheus.NewDesc("meet5_fraud_cuts",
+		"Cuts on record, which rules that need the one order of all partitions go by.", nil, nil)
+	cutsDoneDesc = prometheus.NewDesc("meet5_fraud_cuts_worked_through",
+		"Cuts up to which those rules' flags are raised.", nil, nil)
 )
 
 // ruleCollector tells how rules are doing.
@@ -96,7 +100,7 @@ func (s *Service) collectRules(r *prometheus.Registry) error {
 
 // Describe implements prometheus.Collector.
 func (ruleCollector) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{evaluationsDesc, costDesc, noisyDesc, stateDesc} {
+	for _, d := range []*prometheus.Desc{evaluationsDesc, costDesc, noisyDesc, stateDesc, cutsDesc, cutsDoneDesc} {
 		to <- d
 	}
 }
@@ -111,6 +115,11 @@ func (c ruleCollector) Collect(to chan<- prometheus.Metric) {
 				to <- prometheus.MustNewConstMetric(costDesc, prometheus.GaugeValue, float64(took)/1e9, id)
 			}
 		}
+	}
+	if at, _ := c.ordered.stands(); !at.idle {
+		tip, _ := c.ordered.tip.Last()
+		to <- prometheus.MustNewConstMetric(cutsDesc, prometheus.GaugeValue, float64(tip.Number))
+		to <- prometheus.MustNewConstMetric(cutsDoneDesc, prometheus.GaugeValue, float64(at.cut))
 	}
 	known, _ := c.rules.All()
 	for _, k := range known {

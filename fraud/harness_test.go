@@ -268,7 +268,7 @@ func (r *running) askWith(method, path, body string, header map[string]string, a
 	r.Helper()
 	raw, err := r.signer.Sign(token.Claims{
 		Subject: as, Session: uuid.New(), Roles: roles,
-		IssuedAt: r.clock.Now(), ExpiresAt: r.clock.Now().Add(time.Hour),
+		IssuedAt: r.clock.Now(), ExpiresAt: r.clock.Now().Add(24 * time.Hour), // the clock may be set meanwhile
 	})
 	if err != nil {
 		r.Fatal(err)
@@ -306,6 +306,7 @@ type flagged struct {
 	Assignee      *uuid.UUID `json:"assignee"`
 	Evidence      []struct {
 		EventID    uuid.UUID `json:"event_id"`
+		Actor      uuid.UUID `json:"actor"`
 		Type       string    `json:"type"`
 		Target     uuid.UUID `json:"target"`
 		OccurredAt string    `json:"occurred_at"`

@@ -47,7 +47,7 @@ func (s *Service) planRules() *plan {
 			done = append(done, span.Version)
 			r, err := k.Read(span.Version)
 			if err == nil {
-				_, err = engine.New([]rule.Rule{r})
+				err = engine.Check([]rule.Rule{r})
 			}
 			if err != nil {
 				s.deps.Logger.Warn("a version of a rule cannot be read: what it should raise where it was live is left to instances that can",
@@ -112,6 +112,16 @@ func spansOf(k register.Rule, version string) (spans []register.Span) {
 	return spans
 }
 
+// part is what a plan says of rules that need the one order of all partitions, or of the
+// others.
+func (p *plan) part(ordered bool) *plan {
+	others := func(r planned) bool { return r.Ordered() != ordered }
+	return &plan{
+		revision: p.revision,
+		rules:    slices.DeleteFunc(slices.Clone(p.rules), others), past: slices.DeleteFunc(slices.Clone(p.past), others),
+	}
+}
+
 // print is equal for plans that want the same run, and raised in the same places.
 func (p *plan) print() string {
 	var b strings.Builder
@@ -124,49 +134,52 @@ func (p *plan) print() string {
 	return b.String()
 }
 
-// crew is the engines of a partition.
+// crew is the engines of a partition, or of all of them together.
 type crew []*runner
 
 // runner is one of them. The first runs what is live or in shadow. The rest are there
-// while the partition has not come to where a past version ceased to raise flags: one
-// each, since an engine has room for one version of a rule.
+// while the crew has not come to where a past version ceased to raise flags: one each,
+// since an engine has room for one version of a rule.
 type runner struct {
 	engine *engine.Engine
 	spans  map[string][]register.Span // by rule
-	last   uint64                     // the last event that matters to it
+	last   uint64                     // the last event of its partition that matters to it
 }
 
-// spanKey names a span of a partition.
-type spanKey struct {
-	rule, version string
-	begin         uint64
+// newCrew makes a partition's engines, with nothing counted yet, for the rules that need
+// no other partition's events. Of past versions it takes those with a span that is
+// needed.
+func newCrew(users *engine.Users, p *plan, partition int, needed func(ruleVersion, register.Span) bool) (crew, error) {
+	last := func(r planned) (last uint64) {
+		for _, s := range r.spans {
+			if needed(r.name(), s) {
+				last = max(last, s.End(partition))
+			}
+		}
+		return last
+	}
+	return p.part(false).crew(last, func(rules []rule.Rule) (*engine.Engine, error) { return engine.NewByActor(users, rules) })
 }
 
-// newCrew makes a partition's engines, with nothing counted yet. Of past versions it
-// takes those with a span that is needed.
-func newCrew(users *engine.Users, p *plan, partition int, needed func(spanKey, register.Span) bool) (crew, error) {
+// crew makes the engines of a part of a plan: of past versions those for which last is
+// not 0.
+func (p *plan) crew(last func(planned) uint64, newEngine func([]rule.Rule) (*engine.Engine, error)) (crew, error) {
 	all := &runner{last: 1<<64 - 1, spans: make(map[string][]register.Span, len(p.rules))}
 	specs := make([]rule.Rule, len(p.rules))
 	for i, r := range p.rules {
 		specs[i], all.spans[r.ID] = r.Rule, r.spans
 	}
 	var err error
-	if all.engine, err = engine.NewByActor(users, specs); err != nil {
+	if all.engine, err = newEngine(specs); err != nil {
 		return nil, err
 	}
 	c := crew{all}
 	for _, r := range p.past {
-		last := uint64(0)
-		for _, s := range r.spans {
-			if needed(spanKey{r.ID, r.version, s.Begin(partition)}, s) {
-				last = max(last, s.End(partition))
-			}
-		}
-		if last == 0 {
+		run := &runner{last: last(r), spans: map[string][]register.Span{r.ID: r.spans}}
+		if run.last == 0 {
 			continue
 		}
-		run := &runner{last: last, spans: map[string][]register.Span{r.ID: r.spans}}
-		if run.engine, err = engine.NewByActor(users, []rule.Rule{r.Rule}); err != nil {
+		if run.engine, err = newEngine([]rule.Rule{r.Rule}); err != nil {
 			return nil, err
 		}
 		c = append(c, run)
@@ -176,27 +189,9 @@ func newCrew(users *engine.Users, p *plan, partition int, needed func(spanKey, r
 
 // raises says whether the plan has a hit of the runner's raise a flag. The register
 // has the last word.
-func (r *runner) raises(h engine.Hit) (register.Span, bool) {
-	for _, s := range r.spans[h.Rule.ID] {
-		if s.Holds(h.Position.Partition, h.Position.Sequence) {
-			return s, true
-		}
-	}
-	return register.Span{}, false
+func (r *runner) raises(h engine.Hit) bool {
+	return slices.ContainsFunc(r.spans[h.Rule.ID], func(s register.Span) bool { return s.Holds(h.Position.Partition, h.Position.Sequence) })
 }
 
 // counted is the last event that the crew has seen.
 func (c crew) counted() uint64 { return c[0].engine.Last() }
-
-// spanKeys are the spans that a plan has for a partition.
-func (p *plan) spanKeys(partition int) map[spanKey]bool {
-	keys := make(map[spanKey]bool)
-	for _, list := range [][]planned{p.rules, p.past} {
-		for _, r := range list {
-			for _, s := range r.spans {
-				keys[spanKey{r.ID, r.version, s.Begin(partition)}] = true
-			}
-		}
-	}
-	return keys
-}

@@ -57,6 +57,7 @@ type raiser struct {
 
 	lanes   []*lane                 // by partition
 	program atomic.Pointer[program] // what runs, or is on its way; nil before the start
+	another chan struct{}           // holds a token when there is another program
 	reloads reloads
 }
 
@@ -66,10 +67,10 @@ type lane struct {
 	at   subscription.Place // of rulesGroup
 	crew crew
 	// program is what the crew runs, and informed the revision of the rules that the
-	// lane does justice to. known are the spans of all programs so far.
+	// lane does justice to. worked is where programs before had flags raised.
 	program  *program
 	informed uint64
-	known    map[spanKey]bool
+	worked   worked
 	// raised is up to where flags had been raised when the instance started.
 	raised uint64
 	// owed are hits that a change of the rules has brought about, behind where the lane
@@ -102,13 +103,13 @@ func (r *raiser) start(ctx context.Context, p *plan) error {
 		if err != nil {
 			return err
 		}
-		c, err := newCrew(r.users, p, i, func(_ spanKey, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
+		c, err := newCrew(r.users, p, i, func(_ ruleVersion, s register.Span) bool { return s.End(i) > max(raised.Sequence, s.Begin(i)) })
 		if err != nil {
 			return err
 		}
 		at.Group = rulesGroup
 		lanes[i] = &lane{
-			at: at, crew: c, program: program, informed: p.revision, known: p.spanKeys(i),
+			at: at, crew: c, program: program, informed: p.revision, worked: make(worked),
 			raised: raised.Sequence, saved: raised.Sequence, savedAt: r.clock(),
 		}
 	}
@@ -119,7 +120,7 @@ func (r *raiser) start(ctx context.Context, p *plan) error {
 		t.warmed.Store(int64(len(lanes))) // there is no history before the beginning
 	}
 	r.lanes = lanes
-	r.program.Store(program)
+	r.run(program)
 	r.reloads.reached(p.revision)
 	return nil
 }
@@ -165,7 +166,7 @@ func (r *raiser) count(l *lane, list []events.Recorded) {
 					l.share(h.Rule.ID).hits++
 					r.figures.hit(h.Rule)
 				}
-				if _, ok := run.raises(h); ok && h.Position.Sequence > l.raised {
+				if run.raises(h) && h.Position.Sequence > l.raised {
 					l.pending = append(l.pending, h)
 				}
 			}
@@ -200,9 +201,11 @@ func (r *raiser) evaluate(l *lane, list []events.Recorded) {
 		}
 	}
 	for id, t := range l.program.tallies {
-		n := asked.of(t.rule.Events)
-		t.evaluations.Add(n)
-		l.share(id).evaluations += n
+		if !t.rule.Ordered() {
+			n := asked.of(t.rule.Events)
+			t.evaluations.Add(n)
+			l.share(id).evaluations += n
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ type program struct {
 	plan    *plan
 	tallies map[string]*tally // by rule
 	// added are the tallies that the program before did not have: their history is
-	// to be counted.
+	// to be counted by the lanes.
 	added map[string]bool
 }
 
@@ -41,7 +41,7 @@ func newProgram(p *plan, before *program) *program {
 			}
 		}
 		g.tallies[r.ID] = newTally(r)
-		g.added[r.ID] = true
+		g.added[r.ID] = !r.Ordered() // what needs all partitions counts its history by itself
 	}
 	return g
 }
@@ -114,23 +114,22 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 	if now.plan.revision >= p.revision {
 		return nil
 	}
-	if now.plan.print() == p.print() {
+	next := newProgram(p, now)
+	if now.plan.part(false).print() == p.part(false).print() {
 		for _, l := range r.lanes {
 			l.mu.Lock()
-			l.informed = p.revision
+			l.program, l.informed = next, p.revision
 			l.mu.Unlock()
 		}
-		now = &program{plan: p, tallies: now.tallies, added: now.added}
-		r.program.Store(now)
+		r.run(next)
 		r.reloads.reached(p.revision)
 		return nil
 	}
-	if _, err := newCrew(r.users, p, 0, func(spanKey, register.Span) bool { return true }); err != nil {
+	if _, err := newCrew(r.users, p, 0, func(ruleVersion, register.Span) bool { return true }); err != nil {
 		return err // before anything is changed
 	}
 	begun := r.clock()
-	next := newProgram(p, now)
-	r.program.Store(next)
+	r.run(next)
 	for _, l := range r.lanes {
 		for {
 			err := r.swap(ctx, l, next)
@@ -148,6 +147,15 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 	r.logger.InfoContext(ctx, "the rules have been loaded anew", "running", len(p.rules), "took", r.clock().Sub(begun))
 	r.reloads.reached(p.revision)
 	return nil
+}
+
+// run has everybody know of the program that runs from now on.
+func (r *raiser) run(p *program) {
+	r.program.Store(p)
+	select {
+	case r.another <- struct{}{}:
+	default: // it is known that there is another
+	}
 }
 
 // sleep is false if ctx ends first.
@@ -168,9 +176,9 @@ type warming struct {
 	lane    *lane
 	program *program
 	crew    crew
-	known   map[spanKey]bool // what the lane has known before
-	at      uint64           // up to where it has come
-	parked  []uint64         // what it leaves out
+	worked  worked   // for which flags have been raised without it
+	at      uint64   // up to where it has come
+	parked  []uint64 // what it leaves out
 	counts  map[string]*count
 	owed    []engine.Hit
 	hits    []engine.Hit // reused
@@ -203,12 +211,13 @@ func (r *raiser) swap(ctx context.Context, l *lane, next *program) error {
 func (r *raiser) warm(ctx context.Context, l *lane, next *program) (*warming, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	w := &warming{raiser: r, lane: l, program: next, known: l.known, counts: make(map[string]*count)}
+	w := &warming{raiser: r, lane: l, program: next, worked: l.worked.clone(), counts: make(map[string]*count)}
 	p := l.at.Partition
+	w.worked.add(l.program.plan, p, 1<<64-1) // until the new crew takes its place
 	var err error
-	w.crew, err = newCrew(r.users, next.plan, p, func(key spanKey, s register.Span) bool {
+	w.crew, err = newCrew(r.users, next.plan, p, func(name ruleVersion, s register.Span) bool {
 		from := max(l.raised, s.Begin(p))
-		if l.known[key] {
+		if w.worked.covers(name, stretch{from, min(s.End(p), l.handled)}) {
 			from = max(from, l.handled)
 		}
 		return s.End(p) > from
@@ -219,8 +228,10 @@ func (r *raiser) warm(ctx context.Context, l *lane, next *program) (*warming, er
 	if w.parked, err = r.parkedAt(ctx, l); err != nil {
 		return nil, err
 	}
-	for id := range next.added {
-		w.counts[id] = new(count)
+	for id, added := range next.added {
+		if added {
+			w.counts[id] = new(count)
+		}
 	}
 	return w, nil
 }
@@ -267,8 +278,7 @@ func (w *warming) readTo(ctx context.Context, target uint64) error {
 					c.hits++
 					c.latest.add(remembered(h))
 				}
-				s, ok := run.raises(h)
-				if ok && e.Sequence > w.lane.raised && !w.known[spanKey{h.Rule.ID, h.Rule.Version, s.Begin(w.lane.at.Partition)}] {
+				if run.raises(h) && e.Sequence > w.lane.raised && !w.worked.holds(ruleVersion{h.Rule.ID, h.Rule.Version}, e.Sequence) {
 					w.owed = append(w.owed, h)
 				}
 			}
@@ -303,12 +313,8 @@ func (w *warming) take(ctx context.Context) (done bool, err error) {
 		w.program.tallies[id].add(c)
 		*l.share(id) = share{c.evaluations, c.hits}
 	}
+	l.worked.add(l.program.plan, l.at.Partition, l.handled)
 	l.crew, l.program, l.informed = w.crew, w.program, w.program.plan.revision
-	known := w.program.plan.spanKeys(l.at.Partition)
-	for key := range l.known {
-		known[key] = true
-	}
-	l.known = known
 	l.owed = append(l.owed, w.owed...)
 	slices.SortStableFunc(l.owed, bySequence)
 	if err := w.raiseOwed(ctx, l); err != nil {

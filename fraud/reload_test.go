@@ -21,13 +21,15 @@ import (
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/evidence"
+	"github.com/meet5/backend/fraud/order"
 	"github.com/meet5/backend/fraud/register"
 	"github.com/meet5/backend/fraud/rule"
 )
 
 // expectedFlags says by the logs alone which flags there must be: of each version of a
-// rule an engine of its own runs over all of a partition; of the hits in the version's
-// spans, in the order of the log, the first of each user and rule raises a flag.
+// rule an engine of its own runs over all of a partition, or over the order of all; of the
+// hits in the version's spans, in the order of the log, the first of each user and rule
+// raises a flag.
 func (w *world) expectedFlags() map[uuid.UUID][]byte {
 	w.Helper()
 	rules := register.New()
@@ -37,53 +39,62 @@ func (w *world) expectedFlags() map[uuid.UUID][]byte {
 		}
 		rules.Apply(e)
 	}
+	heads, err := order.Heads(w.Context(), w.activity)
+	if err != nil {
+		w.Fatal(err)
+	}
 	want := make(map[uuid.UUID][]byte)
 	known, _ := rules.All()
 	for _, k := range known {
-		var hits []engine.Hit
-		versions := make(map[string]bool)
+		engines := make(map[string][]*engine.Engine) // by version and partition
+		ordered := false
 		for _, span := range k.Spans {
-			if versions[span.Version] {
-				continue
-			}
-			versions[span.Version] = true
 			spec, err := k.Read(span.Version)
 			if err != nil {
 				w.Fatal(err)
 			}
-			for p := range w.activity.Partitions() {
-				g, err := engine.New([]rule.Rule{spec})
+			if engines[span.Version] != nil {
+				continue
+			}
+			ordered = spec.Ordered()
+			for range w.activity.Partitions() {
+				g, err := engine.NewByActor(engine.NewUsers(), []rule.Rule{spec})
+				if ordered {
+					g, err = engine.NewOrdered(engine.NewUsers(), []rule.Rule{spec}, w.activity.Partitions())
+				}
 				if err != nil {
 					w.Fatal(err)
 				}
-				for e, err := range log.Events(w.Context(), w.activity, p, 0) {
+				engines[span.Version] = append(engines[span.Version], g)
+			}
+		}
+		flagged := make(map[uuid.UUID]bool)
+		for e, err := range order.All(w.Context(), w.activity, w.fraud, heads) { // of each actor it is the log's
+			if err != nil {
+				w.Fatal(err)
+			}
+			p := 0
+			if !ordered {
+				p = e.Partition
+			}
+			for version, list := range engines {
+				for _, h := range list[p].Process(&e, nil) {
+					live := slices.ContainsFunc(k.Spans, func(s register.Span) bool { return s.Version == version && s.Holds(e.Partition, e.Sequence) })
+					if !live || flagged[h.User] {
+						continue
+					}
+					flagged[h.User] = true
+					shown, err := evidence.Read(w.Context(), w.activity, h.Shown())
 					if err != nil {
 						w.Fatal(err)
 					}
-					for _, h := range g.Process(&e, nil) {
-						if slices.ContainsFunc(k.Spans, func(s register.Span) bool { return s.Version == span.Version && s.Holds(p, e.Sequence) }) {
-							hits = append(hits, h)
-						}
+					f, err := h.Flag(shown)
+					if err != nil {
+						w.Fatal(err)
 					}
+					want[f.Stream] = f.Data
 				}
 			}
-		}
-		slices.SortStableFunc(hits, func(a, b engine.Hit) int { return int(a.Position.Sequence) - int(b.Position.Sequence) })
-		flagged := make(map[uuid.UUID]bool)
-		for _, h := range hits {
-			if flagged[h.User] {
-				continue
-			}
-			flagged[h.User] = true
-			shown, err := evidence.Read(w.Context(), w.activity, h.Shown())
-			if err != nil {
-				w.Fatal(err)
-			}
-			e, err := h.Flag(shown)
-			if err != nil {
-				w.Fatal(err)
-			}
-			want[e.Stream] = e.Data
 		}
 	}
 	return want
@@ -111,14 +122,17 @@ func (w *world) sameFlags(l *log.Log, want map[uuid.UUID][]byte) {
 	}
 }
 
-// copyRules copies what happened to rules, and nothing else, to another fraud log.
+// copyRules copies what happened to rules, and the cuts, and nothing else, to another
+// fraud log.
 func (w *world) copyRules(to *log.Log) {
 	w.Helper()
 	for e, err := range log.Events(w.Context(), w.fraud, 0, 0) {
 		if err != nil {
 			w.Fatal(err)
 		}
-		if e.Type != events.RuleDefined && e.Type != events.RuleModeChanged && e.Type != events.RuleTookEffect {
+		switch e.Type {
+		case events.RuleDefined, events.RuleModeChanged, events.RuleTookEffect, events.OrderCut:
+		default:
 			continue
 		}
 		if _, err := to.Append(w.Context(), e.Event); err != nil {
@@ -203,15 +217,17 @@ func TestLiveFlagsAreThoseOfAReplayThroughAnyChangesOfRules(t *testing.T) {
 		store := w.sharedStore()
 		book := []rule.Rule{likesRule("book", 3, 40)}
 		instances := []*instance{w.spawn(store, book...), w.spawn(store, book...)}
-		ids := []string{"book", "one", "two"}
+		ids := []string{"book", "one", "two", "crowd", "ring"}
 		instances[0].put(likesRule("one", 3, 10), "new", nil).want(t, http.StatusCreated)
 		instances[0].put(likesRule("two", 2, 10), "new", nil).want(t, http.StatusCreated)
+		instances[0].put(crowdRule("crowd", 3), "new", nil).want(t, http.StatusCreated)
+		instances[0].put(ringRule("ring", 3), "new", nil).want(t, http.StatusCreated)
 		now := start
 		for range rapid.IntRange(10, 30).Draw(rt, "steps") {
 			i := rapid.IntRange(0, 1).Draw(rt, "instance")
 			s := instances[i]
 			id := rapid.SampledFrom(ids).Draw(rt, "rule")
-			switch rapid.SampledFrom([]string{"act", "act", "act", "act", "follow", "follow", "follow", "mode", "mode", "mode", "put", "restart", "kill", "catch up"}).Draw(rt, "what") {
+			switch rapid.SampledFrom([]string{"act", "act", "act", "act", "follow", "follow", "follow", "mode", "mode", "mode", "put", "restart", "kill", "catch up", "catch up"}).Draw(rt, "what") {
 			case "act":
 				for range rapid.IntRange(1, 6).Draw(rt, "acts") {
 					now = now.Add(time.Minute)
@@ -226,7 +242,14 @@ func TestLiveFlagsAreThoseOfAReplayThroughAnyChangesOfRules(t *testing.T) {
 					t.Fatalf("%d %s", a.status, a.body)
 				}
 			case "put":
-				s.put(likesRule(id, rapid.IntRange(2, 5).Draw(rt, "threshold"), 10), "another", nil).want(t, http.StatusOK)
+				r := likesRule(id, rapid.IntRange(2, 5).Draw(rt, "threshold"), 10)
+				switch id {
+				case "crowd":
+					r = crowdRule(id, r.Threshold)
+				case "ring":
+					r = ringRule(id, r.Threshold)
+				}
+				s.put(r, "another", nil).want(t, http.StatusOK)
 			case "restart":
 				s.stop()
 				instances[i] = w.spawn(store, book...)
@@ -355,4 +378,42 @@ func TestAnAnnouncedChangeIsSettledOnceByWhoeverSeesIt(t *testing.T) {
 		t.Fatalf("%d flags, want that of %s alone", len(raised), user(2))
 	}
 	w.sameFlags(w.fraud, w.expectedFlags())
+}
+
+// A rule ceases to be live and is so again while nothing happens: two spans begin at one
+// place. Who has only heard of the first owes what is in the second.
+func TestASpanThatBeginsWhereAnotherDidIsNotTakenForIt(t *testing.T) {
+	for _, r := range []rule.Rule{likesRule("changes", 3, 40), crowdRule("changes", 3)} {
+		t.Run(string(r.Key), func(t *testing.T) {
+			w := newWorld(t)
+			store := w.sharedStore()
+			accepts, slow := &deafReader{Reader: w.activity}, &deafReader{Reader: w.activity}
+			w.reader = accepts
+			a := w.spawn(store, r)
+			w.reader = slow
+			b := w.spawn(store, r)
+			for i := range 3 {
+				w.post(likes(user(2+i), 1, start)...)
+			}
+			a.catchUp()
+			b.catchUp()
+			for _, to := range []rule.Mode{rule.Shadow, rule.Live, rule.Shadow} {
+				a.setMode(r.ID, to, true).want(t, http.StatusOK)
+				b.catchUp()
+			}
+			slow.toHistory.Store(true)
+			a.setMode(r.ID, rule.Live, true).want(t, http.StatusOK)
+			a.kill()
+			for i := range 3 {
+				w.post(likes(user(2+i), 3, start.Add(time.Minute))...)
+			}
+			b.follow()
+			slow.toHistory.Store(false)
+			b.catchUp()
+			w.sameFlags(w.fraud, w.expectedFlags())
+			if n := len(w.fraudEvents(w.fraud, events.FlagRaised)); n != 3 {
+				t.Errorf("%d flags, want 3", n)
+			}
+		})
+	}
 }

@@ -61,6 +61,7 @@ type Service struct {
 	deps    Deps
 	board   *flag.Board
 	rules   *register.Register
+	ordered *ordered
 	raiser  *raiser
 	metrics *figures
 	// backtests are those that were asked for, and worker does them.
@@ -95,8 +96,10 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		clock: deps.Clock, logger: deps.Logger, board: s.board, rules: s.rules,
 		catchUp: s.catchUp, settle: s.settle, figures: s.metrics,
 		quota: newMarkQuota(cfg.MarkQuota, s.board, deps.Metrics), users: engine.NewUsers(),
+		another: make(chan struct{}, 1),
 	}
 	s.raiser.snapshots = newSnapshotter(s.raiser, deps.Snapshots, deps.Metrics)
+	s.ordered = newOrdered(s.raiser, cfg.CutEvery)
 	var err error
 	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
 		s.activity, err = s.subscribe(rulesGroup, deps.Activity, s.raiser.handle, s.raiser.ledger)
@@ -141,6 +144,7 @@ func (s *Service) fold(_ context.Context, b subscription.Batch) error {
 		if err := errors.Join(s.board.Apply(e), s.backtests.Apply(e)); err != nil {
 			return subscription.Poison(e, err)
 		}
+		s.ordered.tip.Apply(e)
 		if s.rules.Apply(e) {
 			select {
 			case s.changed <- struct{}{}:
@@ -204,9 +208,10 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.raiser.snapshots.run, s.reload, s.watch, s.expire)
-		err = errors.Join(err, s.raiser.finish(context.WithoutCancel(ctx)))
-		s.raiser.snapshots.finish(context.WithoutCancel(ctx))
+		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.raiser.snapshots.run, s.ordered.follow, s.ordered.makeCuts, s.reload, s.watch, s.expire)
+		last := context.WithoutCancel(ctx)
+		err = errors.Join(err, s.raiser.finish(last), s.ordered.finish(last))
+		s.raiser.snapshots.finish(last)
 		return err
 	})
 }
@@ -222,7 +227,7 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	if err := s.raiser.reloads.wait(ctx, revision); err != nil {
 		return err
 	}
-	if err := s.activity.CatchUp(ctx); err != nil {
+	if err := errors.Join(s.activity.CatchUp(ctx), s.ordered.reach(ctx, revision)); err != nil {
 		return err
 	}
 	return s.own.CatchUp(ctx)
@@ -253,6 +258,17 @@ func (s *Service) AddChecks(r *health.Registry) {
 		_, err := s.deps.Activity.Head(ctx, 0)
 		return nil, err
 	})
+	r.Add("fraud-order", s.checkOrder)
+}
+
+// checkOrder says how far ordered rules have come, and why they stand still if they do.
+func (s *Service) checkOrder(context.Context) (any, error) {
+	tip, _ := s.ordered.tip.Last()
+	at, _ := s.ordered.stands()
+	if at.idle {
+		return nil, at.err
+	}
+	return map[string]uint64{"cuts": tip.Number, "worked_through": at.cut}, at.err
 }
 
 // Subscriptions are those that the service runs.

@@ -50,7 +50,8 @@ const (
 // beyond; no flag is owed, no event parked or left out, and it is on record that all
 // flags up to there are raised. So what is saved follows from the log and the rules
 // alone, and nothing is to be done about the events that it stands for. Spans of rules
-// say where flags are raised and do not concern it.
+// say where flags are raised and do not concern it. Ordered rules are not in lanes: they
+// have a checkpoint of their own, and read history.
 type snapshotter struct {
 	*raiser
 	store Snapshots // none are taken if nil

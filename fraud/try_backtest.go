@@ -33,7 +33,7 @@ func (s *Service) tryBacktest(ctx context.Context, id uuid.UUID, r events.Backte
 	o := backtest.Options{
 		Since: orZero(r.Since), Until: orZero(r.Until), Workers: max(1, runtime.GOMAXPROCS(0)/2),
 		Sample: r.Sample, Seed: binary.BigEndian.Uint64(id[8:]), Against: backtest.Against(r.Against),
-		Curve: r.Curve, Thresholds: r.Thresholds,
+		Cuts: s.deps.Log, Curve: r.Curve, Thresholds: r.Thresholds,
 		Progress: func(p backtest.Progress) { progress(p.Events, p.Total) },
 	}
 	if r.Sample == 0 {

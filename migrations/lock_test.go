@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"go.mongodb.org/mongo-driver/v2/bson"
+
 	"github.com/meet5/backend/migrations"
 )
 
@@ -56,15 +58,35 @@ func TestALockIsKeptWhileItIsRenewedAndItsLossIsNoticed(t *testing.T) {
 		lost <- migrations.KeepLock(t.Context(), dbs, clock, tick, func() { close(held) })
 	}()
 	<-held
+	// renewed lets the lock be renewed and waits until it has been, so that nothing
+	// else is under way while another run tries to get it.
+	renewed := func() {
+		t.Helper()
+		select {
+		case tick <- clock():
+		case err := <-lost:
+			t.Fatalf("the lock is lost: %v", err)
+		}
+		until := bson.D{{Key: "until", Value: clock().Add(migrations.Lease)}}
+		for n := int64(0); n == 0; {
+			var err error
+			if n, err = dbs.Log.Collection("migrations_lock").CountDocuments(t.Context(), until); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case err := <-lost:
+				t.Fatalf("the lock is lost: %v", err)
+			default:
+			}
+		}
+	}
 	for range 3 {
 		pass(migrations.Lease * 2 / 3)
-		tick <- clock()
-		tick <- clock() // taken up only when the renewal before is done
+		renewed()
 		attempt(false, 0)
 	}
 	pass(migrations.Lease)
-	tick <- clock() // late, but nobody has taken the lock meanwhile
-	tick <- clock()
+	renewed() // late, but nobody has taken the lock meanwhile
 	attempt(false, 0)
 	attempt(true, 2*migrations.Lease) // by that run's clock the lease has ended
 	tick <- clock()

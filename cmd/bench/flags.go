@@ -3,10 +3,11 @@ package bench
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 // flags is how long after its 200 an activity that comes up to a rule's threshold shows
@@ -37,16 +38,21 @@ var flags = Work{
 			return nil, fmt.Errorf("find the full load: %w", err)
 		}
 		return func(ctx context.Context) ([]Pair, error) {
-			return w.watchAtHalf(ctx, full, freshnessTurns*s.For, f.seeFlag)
+			turn := freshnessTurns * s.For
+			if f.innocent, err = w.people(ctx, int(turn/watchEvery)+2); err != nil {
+				return nil, err
+			}
+			return w.watchAtHalf(ctx, full, turn, f.seeFlag)
 		}, nil
 	},
 }
 
-// flagged has members who are watched flagged, one after the other.
+// flagged has people flagged, one after the other.
 type flagged struct {
 	*whole
 	admin, service *member
-	next           int
+	// innocent are those who have not been flagged yet.
+	innocent []uuid.UUID
 }
 
 // benchRule flags whoever likes somebody.
@@ -74,17 +80,11 @@ func (f *flagged) prepare(ctx context.Context) error {
 	return f.Fraud.CatchUp(ctx)
 }
 
-// errNobodyLeft says that everybody has been flagged.
-var errNobodyLeft = errors.New("all members who are watched have been flagged; measure for a shorter time")
-
 // seeFlag has somebody like another and asks for their flags until there is one.
 func (f *flagged) seeFlag(ctx context.Context) (time.Duration, error) {
-	if f.next == len(f.watched) {
-		return 0, errNobodyLeft
-	}
-	who := f.watched[f.next]
-	f.next++
-	line := fmt.Appendf(nil, "{\"type\":\"like\",\"actor\":%q,\"target\":%q}\n", who, f.visited[f.next%len(f.visited)])
+	who := f.innocent[0]
+	f.innocent = f.innocent[1:]
+	line := fmt.Appendf(nil, "{\"type\":\"like\",\"actor\":%q,\"target\":%q}\n", who, f.visited[len(f.innocent)%len(f.visited)])
 	answer, err := f.service.sendBytes(ctx, http.MethodPost, "/v1/activities/batch", "application/x-ndjson", line, http.StatusOK)
 	if err != nil {
 		return 0, err

@@ -104,6 +104,8 @@ type whole struct {
 	visited []uuid.UUID
 	watched []uuid.UUID
 	visits  atomic.Int64
+	// imported is how many accounts were.
+	imported int
 }
 
 func newWhole(ctx context.Context, s *site) (*whole, error) {
@@ -130,19 +132,10 @@ func newWhole(ctx context.Context, s *site) (*whole, error) {
 	s.onClose(func(context.Context) error { stop(); return <-ended })
 
 	w := &whole{Backend: b, url: "http://" + listener.Addr().String()}
-	var accounts []ingest.Account
-	account := func() uuid.UUID {
-		a := ingest.Account{ID: person(len(accounts)), Name: fmt.Sprint("member ", len(accounts)), JoinedAt: epoch}
-		accounts = append(accounts, a)
-		return a.ID
+	if w.visited, err = w.people(ctx, s.scaled(visited, 2)); err != nil {
+		return nil, err
 	}
-	for range s.scaled(visited, 2) {
-		w.visited = append(w.visited, account())
-	}
-	for range s.scaled(watched, 2) {
-		w.watched = append(w.watched, account())
-	}
-	if err := ingest.Accounts(ctx, b.User, accounts); err != nil {
+	if w.watched, err = w.people(ctx, s.scaled(watched, 2)); err != nil {
 		return nil, err
 	}
 	transport := newTransport()
@@ -155,6 +148,17 @@ func newWhole(ctx context.Context, s *site) (*whole, error) {
 		w.members = append(w.members, m)
 	}
 	return w, b.WaitReady(ctx)
+}
+
+// people imports so many accounts.
+func (w *whole) people(ctx context.Context, n int) ([]uuid.UUID, error) {
+	accounts, ids := make([]ingest.Account, n), make([]uuid.UUID, n)
+	for i := range accounts {
+		ids[i] = person(w.imported + i)
+		accounts[i] = ingest.Account{ID: ids[i], Name: fmt.Sprint("member ", w.imported+i), JoinedAt: epoch}
+	}
+	w.imported += n
+	return ids, ingest.Accounts(ctx, w.User, accounts)
 }
 
 // groups are the groups that have queues in the backend. If one is missing here, its

@@ -59,7 +59,7 @@ func (c *backtestRules) Run(ctx context.Context, con *console) (err error) {
 	}
 	bar, done := progress{}, uint64(0)
 	o := backtest.Options{
-		Since: c.Since, Until: c.Until, Record: record, Against: c.Against, Labels: b.Labels.All(ctx),
+		Since: c.Since, Until: c.Until, Record: record, Cuts: b.Logs.Fraud, Against: c.Against, Labels: b.Labels.All(ctx),
 		Curve: c.Curve || len(c.Thresholds) > 0, Thresholds: c.Thresholds, Sample: c.Sample, Seed: c.Seed,
 		Progress: func(p backtest.Progress) {
 			if done == 0 {

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -14,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -295,7 +295,7 @@ func TestUpServesWithAHarmedPartitionAndNamesIt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var said bytes.Buffer                                              // read once the process has ended
+	var said said
 	cmd := exec.Command(path, "up", "--listen", listen, "--data", dir) //nolint:gosec // our own program
 	cmd.Stderr = &said
 	if err := cmd.Start(); err != nil {
@@ -314,6 +314,14 @@ func TestUpServesWithAHarmedPartitionAndNamesIt(t *testing.T) {
 		return r.StatusCode, string(b)
 	}
 	deadline := time.Now().Add(time.Minute)
+	place := fmt.Sprintf("bucket activity/p%02d, key %d: ", last.partition, last.first)
+	for !strings.Contains(said.String(), place) {
+		if time.Now().After(deadline) {
+			t.Errorf("it does not say %q but:\n%s", place, said.String())
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
 	for code, body := status("/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, `"projections-subscriptions":{"status":"failed"`); code, body = status("/readyz") {
 		if code == http.StatusOK || time.Now().After(deadline) {
 			t.Errorf("/readyz: %d %s", code, body)
@@ -329,12 +337,27 @@ func TestUpServesWithAHarmedPartitionAndNamesIt(t *testing.T) {
 	if err := cmd.Wait(); err != nil {
 		t.Errorf("it ended with %v", err)
 	}
-	if place := fmt.Sprintf("bucket activity/p%02d, key %d: ", last.partition, last.first); !strings.Contains(said.String(), place) {
-		t.Errorf("it does not say %q but:\n%s", place, said.String())
-	}
 	if after := command(t, "verify", "--data", dir); after.code != failed || !strings.Contains(after.err, last.String()) || strings.Count(after.err, "\n") != strings.Count(before.err, "\n") {
 		t.Errorf("before: %s\nafter: %s", before.err, after.err)
 	}
+}
+
+// said is what a process has said so far.
+type said struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (s *said) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.Write(p)
+}
+
+func (s *said) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
 }
 
 // visitsOf is a file with so many visits by each of some actors.

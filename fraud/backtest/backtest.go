@@ -2,9 +2,9 @@
 // very engine that runs them live.
 //
 // It promises that
-//   - a report follows from the logs, the rules and the options alone: partitions
-//     are worked through side by side, and the order of everything in the report
-//     is fixed all the same;
+//   - a report follows from the logs, the rules and the options alone: partitions,
+//     and beside them the one order of all that some rules need, are worked through
+//     side by side, and the order of everything in the report is fixed all the same;
 //   - the flags in it equal those that the rules would have raised live, byte for
 //     byte;
 //   - memory is bounded by the engine's state, the users and the samples, not by
@@ -22,6 +22,7 @@ import (
 	"fmt"
 	"iter"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,6 +30,7 @@ import (
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/labels"
+	"github.com/meet5/backend/fraud/order"
 	"github.com/meet5/backend/fraud/rule"
 )
 
@@ -62,6 +64,10 @@ type Options struct {
 	Record Record
 	// Against says what precision and recall are measured against; Both if empty.
 	Against Against
+	// Cuts is the fraud log, whose cuts put the events of all partitions in the order in
+	// which rules that need it are given them (see order). If it is nil all of history
+	// is in one order of time, as it is for a rule that is the first to need it.
+	Cuts log.Reader
 	// Labels are the users of whom something bad is known from elsewhere; may be
 	// nil.
 	Labels iter.Seq2[labels.Label, error]
@@ -100,14 +106,14 @@ func Run(ctx context.Context, activity log.Reader, rules []rule.Rule, o Options)
 	case len(rules) > MaxRules:
 		return Report{}, ErrTooMany
 	}
-	if _, err := engine.New(rules); err != nil { // before any work
+	if err := engine.Check(rules); err != nil { // before any work
 		return Report{}, err
 	}
 	if err := errors.Join(rule.CheckCost(rules), CheckThresholds(o.Thresholds)); err != nil {
 		return Report{}, err
 	}
 	o.complete()
-	b := &backtest{Options: o, log: activity, rules: rules, users: engine.NewUsers(), heads: make([]uint64, activity.Partitions())}
+	b := &backtest{Options: o, log: activity, rules: rules, users: engine.NewUsers()}
 	report, err := b.run(ctx)
 	if err != nil {
 		return Report{}, fmt.Errorf("backtest: %w", err)
@@ -121,7 +127,7 @@ type backtest struct {
 	log      log.Reader
 	rules    []rule.Rule
 	users    *engine.Users
-	heads    []uint64
+	heads    order.Cut
 	known    *knowledge // nil if nothing is measured
 	crowd    *crowd     // who did something within the period; nil if nobody asks
 	progress reporter
@@ -129,6 +135,9 @@ type backtest struct {
 
 func (b *backtest) run(ctx context.Context) (Report, error) {
 	passes := uint64(1)
+	if slices.ContainsFunc(b.rules, func(r rule.Rule) bool { return r.Ordered() || b.Record.Running[r.ID].Ordered() }) {
+		passes++ // through the order of all
+	}
 	var ladders []ladder
 	if b.Curve {
 		for _, r := range b.rules {
@@ -137,14 +146,13 @@ func (b *backtest) run(ctx context.Context) (Report, error) {
 		}
 	}
 	b.progress.tell = b.Progress
-	for p := range b.heads {
-		var err error
-		if b.heads[p], err = b.log.Head(ctx, p); err != nil {
-			return Report{}, err
-		}
-		b.progress.total += passes * b.heads[p]
-	}
 	var err error
+	if b.heads, err = order.Heads(ctx, b.log); err != nil {
+		return Report{}, err
+	}
+	for _, head := range b.heads {
+		b.progress.total += passes * head
+	}
 	if b.known, err = b.readKnowledge(ctx); err != nil {
 		return Report{}, err
 	}

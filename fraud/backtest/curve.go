@@ -81,7 +81,7 @@ func (l ladder) passes() uint64 { return uint64((len(l.rungs) + rungsAtOnce - 1)
 // what they did alone. The reading both is not nested: with a lower threshold it
 // remembers fewer targets.
 func nested(r rule.Rule) bool {
-	return r.Key == rule.KeyActor &&
+	return !r.Ordered() &&
 		(r.Aggregate == rule.Count || r.Aggregate == rule.Distinct || r.Aggregate == rule.PairedDistinct && r.Reading == rule.Each)
 }
 
@@ -98,14 +98,14 @@ func (b *backtest) climb(ctx context.Context, ladders []ladder) error {
 				break
 			}
 			rungs := l.rungs[from:min(from+rungsAtOnce, len(l.rungs))]
-			climbers := make([]*climber, len(b.heads))
+			climbers := make([]*climber, len(b.heads)+1)
 			for p := range climbers {
 				climbers[p] = &climber{crowd: b.crowd, rule: i, from: from, hits: make([]uint64, len(rungs)), top: make(map[uuid.UUID]struct{})}
 				if below != nil && nested(b.rules[i]) {
 					climbers[p].only = below[p].top
 				}
 			}
-			if _, err := b.sweep(ctx, rungs, func(p int) listener { return climbers[p] }); err != nil {
+			if _, err := b.sweep(ctx, rungs, false, func(p int) listener { return climbers[p] }); err != nil {
 				return err
 			}
 			for _, c := range climbers {

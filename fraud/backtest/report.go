@@ -79,6 +79,7 @@ type Sampled struct {
 type Evidence struct {
 	EventID    uuid.UUID       `json:"event_id"`
 	Type       rule.Kind       `json:"type"`
+	Actor      uuid.UUID       `json:"actor,omitzero"` // unless it is the user
 	Target     uuid.UUID       `json:"target"`
 	OccurredAt Stamp           `json:"occurred_at"`
 	Position   events.Position `json:"position"`
@@ -201,9 +202,13 @@ func (b *backtest) sampled(ctx context.Context, user uuid.UUID, u *sampled) (Sam
 		if err != nil {
 			return Sampled{}, err
 		}
-		s.Evidence = append(s.Evidence, Evidence{
+		one := Evidence{
 			EventID: e.ID, Type: rule.KindOf(e.Type), Target: a.Target, OccurredAt: Stamp(e.OccurredAt), Position: e.Position,
-		})
+		}
+		if e.Stream != user {
+			one.Actor = e.Stream
+		}
+		s.Evidence = append(s.Evidence, one)
 	}
 	return s, nil
 }

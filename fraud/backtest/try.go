@@ -59,7 +59,7 @@ func (b *backtest) tryRules(ctx context.Context) (tried, error) {
 		runs.ID = spareID(rules)
 		rules = append(rules, runs)
 	}
-	t.partitions = make([]*partitionRun, len(b.heads))
+	t.partitions = make([]*partitionRun, len(b.heads)+1)
 	for p := range t.partitions {
 		run := &partitionRun{b: b, events: make(map[rule.Kind]uint64), rules: make([]ruleRun, len(rules))}
 		for i := range run.rules {
@@ -68,8 +68,13 @@ func (b *backtest) tryRules(ctx context.Context) (tried, error) {
 		t.partitions[p] = run
 	}
 	var err error
-	t.stats, err = b.sweep(ctx, rules, func(p int) listener { return t.partitions[p] })
-	return t, err
+	if t.stats, err = b.sweep(ctx, rules, true, func(n int) listener { return t.partitions[n] }); err != nil {
+		return t, err
+	}
+	// The events of the order of all are those of the partitions.
+	last := &t.stats[len(t.stats)-1]
+	*last = engine.Stats{Forgotten: last.Forgotten}
+	return t, nil
 }
 
 // spareID is an ID that none of the rules has.

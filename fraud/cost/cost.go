@@ -29,7 +29,7 @@ const (
 // Measure says what a rule takes for an event that it listens to, by the wall clock.
 // Nothing that is decided about anybody may depend on it.
 func Measure(r rule.Rule) (time.Duration, error) {
-	g, err := engine.New([]rule.Rule{r})
+	g, err := newEngine(r)
 	if err != nil {
 		return 0, fmt.Errorf("measure rule %s: %w", r.ID, err)
 	}
@@ -45,6 +45,13 @@ func Measure(r rule.Rule) (time.Duration, error) {
 	}
 	slices.Sort(took)
 	return took[len(took)/2], nil
+}
+
+func newEngine(r rule.Rule) (*engine.Engine, error) {
+	if r.Ordered() {
+		return engine.NewOrdered(engine.NewUsers(), []rule.Rule{r}, 1)
+	}
+	return engine.New([]rule.Rule{r})
 }
 
 // madeUp is events of these kinds, a second apart. Which, is always the same.

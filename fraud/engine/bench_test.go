@@ -3,6 +3,7 @@ package engine_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -37,17 +38,24 @@ func numbered(sort byte, n int) uuid.UUID {
 	return uuid.NewSHA1(uuid.UUID{sort}, fmt.Append(nil, n))
 }
 
-func shipped(tb testing.TB, ids ...string) (rules []rule.Rule) {
+// book is the rules of the book, or those that are named.
+func book(tb testing.TB, ids ...string) (rules []rule.Rule) {
 	all, err := rulebook.Rules()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	for _, r := range all {
-		if len(ids) == 0 || r.ID == ids[0] {
+		if len(ids) == 0 || slices.Contains(ids, r.ID) {
 			rules = append(rules, r)
 		}
 	}
 	return rules
+}
+
+// shipped is those of them that need no order.
+func shipped(tb testing.TB, ids ...string) []rule.Rule {
+	byActor, _ := engine.Split(book(tb, ids...))
+	return byActor
 }
 
 // BenchmarkProcess is one event through an engine, at 10,000 actors of a
@@ -69,10 +77,17 @@ func BenchmarkProcess(b *testing.B) {
 		{"count", shipped(b, "like-storm")},
 		{"book", shipped(b)},
 		{"fifty", all},
+		{"burst", book(b, "newcomers-burst")},
+		{"lockstep", book(b, "lockstep-ring")},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			evs := traffic(1_000_000, 10_000)
-			g := newEngine(b, c.rules...)
+			var g *engine.Engine
+			if c.rules[0].Ordered() {
+				g = newOrdered(b, engine.NewUsers(), 16, c.rules...)
+			} else {
+				g = newEngine(b, c.rules...)
+			}
 			var hits []engine.Hit
 			sequence := uint64(0)
 			b.ReportAllocs()
@@ -84,5 +99,35 @@ func BenchmarkProcess(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "events/s")
 		})
+	}
+}
+
+// BenchmarkLockstepAtWorst is one like within a group as large as can be: 256 accounts
+// that have all liked the same 64 people, and have been hit.
+func BenchmarkLockstepAtWorst(b *testing.B) {
+	r := book(b, "lockstep-ring")[0]
+	g := newOrdered(b, engine.NewUsers(), 1, r)
+	var evs []events.Recorded
+	for account := range rule.LockstepAccounts {
+		for target := range rule.LockstepTargets {
+			evs = append(evs, meet(account, target, 0, 0))
+		}
+	}
+	var hits []engine.Hit
+	n := uint64(0)
+	next := func() {
+		e := &evs[n%uint64(len(evs))]
+		n++
+		e.Sequence = n
+		hits = g.Process(e, hits)
+	}
+	for range evs {
+		next()
+	}
+	if len(hits) != rule.LockstepAccounts {
+		b.Fatalf("%d hits", len(hits))
+	}
+	for b.Loop() {
+		next()
 	}
 }

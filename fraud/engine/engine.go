@@ -28,6 +28,19 @@
 //     remember 64 k targets of a kind, at most 16,384 (or 2 k). Within that they are
 //     exact. Beyond, they forget the least recently seen, which can make them miss
 //     something and never makes them count one too many, and Stats.Forgotten tells;
+//   - lockstep remembers of each target the 256 accounts that met it last, and of each
+//     account the 64 targets that it met last, as far as they are in the window of the
+//     latest event there. Beyond, it forgets the one that was met first, which can make it
+//     miss a group and never find one that there is not, and Stats.Forgotten tells;
+//   - at an event of an account a at a target t, lockstep looks at the accounts of t and the
+//     targets of a, and at which of those each of the accounts met since a's window began,
+//     each by its own actor's time. If a and t are in the core of that (rule.Lockstep),
+//     every account of the core hits, in the order of their IDs, unless a core that was
+//     found held it up to a window's length ago;
+//   - so lockstep goes by the order of events. A group of which every account met every
+//     target is found in whatever order its events come. Of one with gaps an event finds
+//     what is left without the accounts that did not meet its target and the targets that
+//     its actor did not meet;
 //   - a window that begins at a moment costs nothing once it is over: what was kept is
 //     dropped, and nothing is kept later. In such a window a rule hits once.
 //
@@ -38,7 +51,7 @@
 package engine
 
 import (
-	"cmp"
+	"errors"
 	"fmt"
 	"math/bits"
 	"slices"
@@ -56,11 +69,17 @@ type Engine struct {
 	byKind [kinds][]*Rule // those that listen to a kind
 	users  *Users
 	layout *layout
-	// byTarget says that keys are targets and the events are those of all partitions,
-	// whose numbers have so many bits; else they are those of one, which partition is.
-	byTarget      bool
+	// ordered says that the rules are (rule.Rule.Ordered), that keys are targets and the
+	// events those of all partitions, whose numbers have so many bits; else they are those
+	// of one, which partition is.
+	ordered       bool
 	partitionBits int
 	partition     int
+
+	// Rules of the aggregate lockstep keep what they know themselves. Their time is an
+	// actor's latest, by the user's number.
+	locksteps []*lockstep
+	clocks    []int64
 
 	index map[uuid.UUID]uint32 // into keys
 	keys  []key
@@ -156,13 +175,15 @@ type Stats struct {
 	Activities uint64 `json:"activities"`
 	// Unreadable are activities whose payload is malformed. They are skipped.
 	Unreadable uint64 `json:"unreadable"`
-	// Backwards are activities whose time was earlier than their actor's latest.
+	// Backwards are activities whose time was earlier than their actor's latest, or, in an
+	// ordered engine, their target's.
 	Backwards uint64 `json:"backwards"`
-	// Forgotten are targets that had to be let go; see the package's promises.
+	// Forgotten are targets, and of lockstep accounts, that had to be let go; see the
+	// package's promises.
 	Forgotten uint64 `json:"forgotten"`
 	// Unnumbered are activities that rules did not see, there being too many users.
 	Unnumbered uint64 `json:"unnumbered"`
-	// Keys are the actors seen.
+	// Keys are the actors seen, or, in an ordered engine, the targets.
 	Keys uint64 `json:"keys"`
 }
 
@@ -173,31 +194,64 @@ func New(rules []rule.Rule) (*Engine, error) { return NewByActor(NewUsers(), rul
 // NewByActor is New for engines that share the numbering of users, as those of one
 // process should.
 func NewByActor(users *Users, rules []rule.Rule) (*Engine, error) {
-	return newEngine(users, rules, rule.KeyActor, &Engine{})
+	return newEngine(users, rules, &Engine{})
 }
 
-// NewByTarget makes an engine that runs rules by target over all of so many partitions.
-// What it finds follows from the order in which it is given their events, too.
-func NewByTarget(users *Users, rules []rule.Rule, partitions int) (*Engine, error) {
-	return newEngine(users, rules, rule.KeyTarget, &Engine{
-		byTarget: true, partitionBits: bits.Len(uint(partitions - 1)), //nolint:gosec // at least one
+// NewOrdered makes an engine that runs rules which need the one order of all partitions
+// (rule.Rule.Ordered), of which there are so many. What it finds follows from the order in
+// which it is given their events, too: that of package order.
+func NewOrdered(users *Users, rules []rule.Rule, partitions int) (*Engine, error) {
+	return newEngine(users, rules, &Engine{
+		ordered: true, partitionBits: bits.Len(uint(partitions - 1)), //nolint:gosec // at least one
 	})
 }
 
-func newEngine(users *Users, rules []rule.Rule, by rule.Key, g *Engine) (*Engine, error) {
+// Check says whether rules can run, those by actor beside those that need the one order
+// of all partitions, or why not.
+func Check(rules []rule.Rule) error {
+	for i, r := range rules {
+		if slices.ContainsFunc(rules[:i], func(other rule.Rule) bool { return other.ID == r.ID }) {
+			return fmt.Errorf("compile rule %s: another rule has this id", r.ID)
+		}
+	}
+	byActor, ordered := Split(rules)
+	if _, err := New(byActor); err != nil {
+		return err
+	}
+	_, err := NewOrdered(NewUsers(), ordered, 1)
+	return err
+}
+
+// Split parts rules into those of NewByActor and those of NewOrdered.
+func Split(rules []rule.Rule) (byActor, ordered []rule.Rule) {
+	for _, r := range rules {
+		if r.Ordered() {
+			ordered = append(ordered, r)
+		} else {
+			byActor = append(byActor, r)
+		}
+	}
+	return byActor, ordered
+}
+
+func newEngine(users *Users, rules []rule.Rule, g *Engine) (*Engine, error) {
 	g.index, g.at, g.users, g.layout = make(map[uuid.UUID]uint32), earliest, users, newLayout()
 	for i, r := range rules {
 		if err := r.Validate(); err != nil {
 			return nil, fmt.Errorf("compile rule %s: %w", r.ID, err)
 		}
-		if r.Key != by {
-			return nil, fmt.Errorf("compile rule %s: its key is %s, the engine's %s", r.ID, r.Key, by)
+		if r.Ordered() != g.ordered {
+			return nil, fmt.Errorf("compile rule %s: %w", r.ID, wrongKind(g.ordered))
 		}
 		if slices.ContainsFunc(rules[:i], func(other rule.Rule) bool { return other.ID == r.ID }) {
 			return nil, fmt.Errorf("compile rule %s: another rule has this id", r.ID)
 		}
 		one := g.layout.rule(r)
 		g.rules = append(g.rules, one)
+		if r.Aggregate == rule.InLockstep {
+			g.locksteps = append(g.locksteps, newLockstep(one))
+			continue
+		}
 		for k, name := range kindNames {
 			if slices.Contains(r.Events, name) {
 				g.byKind[k] = append(g.byKind[k], one)
@@ -207,6 +261,13 @@ func newEngine(users *Users, rules []rule.Rule, by rule.Key, g *Engine) (*Engine
 	g.pushed = make([]pushed, len(g.layout.journals))
 	g.words.size = g.layout.length
 	return g, nil
+}
+
+func wrongKind(ordered bool) error {
+	if ordered {
+		return errors.New("it looks at each actor for itself, and runs in the engine of one partition (NewByActor)")
+	}
+	return errors.New("it needs the one order of all partitions, and runs in the engine for that (NewOrdered)")
 }
 
 // Rules are the rules that run, in their order.
@@ -233,18 +294,18 @@ func (g *Engine) At() (at time.Time, ok bool) {
 }
 
 // Process takes in an event, and appends to hits what it brings about: at most one hit
-// a rule, in the rules' order. It is its actor's next, or, of an engine by target, the
-// next of all.
+// a rule, in the rules' order, and after those, of each rule of the aggregate lockstep, a
+// hit for each user. It is its actor's next, or, of an ordered engine, the next of all.
 func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 	kind, ok := kindOf(e.Type)
 	if !ok {
-		if g.byTarget || e.Sequence > g.last {
+		if g.ordered || e.Sequence > g.last {
 			g.last, g.at = e.Sequence, earliest
 			g.stats.Events++
 		}
 		return hits
 	}
-	if !g.byTarget {
+	if !g.ordered {
 		if k := g.key(e.Stream); e.Sequence > k.last {
 			k.last = e.Sequence
 		} else {
@@ -260,12 +321,12 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		return hits
 	}
 	user, other := e.Stream, a.Target
-	if g.byTarget {
+	if g.ordered {
 		user, other = other, user
 	}
 	k := g.key(user)
 	g.seen = sighting{
-		at: min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime), place: g.placeOf(e.Position),
+		at: timeOf(e, a), place: g.placeOf(e.Position),
 		kind: kind, joined: a.JoinedAt.UnixMicro(),
 	}
 	s := &g.seen
@@ -277,7 +338,7 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		s.at = k.latest
 	}
 	k.latest, g.at = s.at, s.at
-	if !g.byTarget {
+	if !g.ordered {
 		s.joined = k.joined
 	}
 	before := len(hits)
@@ -286,13 +347,21 @@ func (g *Engine) Process(e *events.Recorded, hits []Hit) []Hit {
 		h := &hits[before+i]
 		h.User, h.At, h.Position = user, time.UnixMicro(s.at).UTC(), e.Position
 	}
+	if len(g.locksteps) > 0 {
+		hits = g.act(e, kind, a, hits)
+	}
 	return hits
+}
+
+// timeOf is an event's rule time as state keeps it.
+func timeOf(e *events.Recorded, a events.Activity) int64 {
+	return min(max(events.RuleTime(*e, a).UnixMicro(), 0), latestTime)
 }
 
 // placeOf is a position as entries hold it: the sequence, and before it the partition,
 // if there are several.
 func (g *Engine) placeOf(p events.Position) uint64 {
-	if !g.byTarget {
+	if !g.ordered {
 		g.partition = p.Partition
 		return p.Sequence
 	}
@@ -300,7 +369,7 @@ func (g *Engine) placeOf(p events.Position) uint64 {
 }
 
 func (g *Engine) positionOf(place uint64) events.Position {
-	if !g.byTarget {
+	if !g.ordered {
 		return events.Position{Partition: g.partition, Sequence: place}
 	}
 	sequenceBits := placeBits - g.partitionBits
@@ -396,14 +465,7 @@ func (g *Engine) drop(r *Rule, w []uint32) (dropped bool) {
 // evidence is the events that a hit rests on, in the order in which they happened.
 func (g *Engine) evidence(a aggregate, w []uint32) []events.Position {
 	g.rests = a.evidence(g, w, g.rests[:0])
-	slices.SortFunc(g.rests, func(a, b entry) int {
-		return cmp.Or(cmp.Compare(a.at(), b.at()), cmp.Compare(a.place(), b.place()))
-	})
-	out := make([]events.Position, len(g.rests))
-	for i, e := range g.rests {
-		out[i] = g.positionOf(e.place())
-	}
-	return out
+	return g.positions(g.rests)
 }
 
 // key finds or makes what is kept of a user.

@@ -88,6 +88,46 @@ func TestAHitOnMoreEventsThanAFlagHoldsShowsTheLatest(t *testing.T) {
 	}
 }
 
+func TestAFlagSaysWhoDidWhatItRestsOnUnlessItIsItsUser(t *testing.T) {
+	byTarget := pairs(2*engine.MaxEvidence, 24*time.Hour)
+	byTarget.Key, byTarget.Aggregate, byTarget.Reading = rule.KeyTarget, rule.Count, ""
+	g, err := engine.NewOrdered(engine.NewUsers(), []rule.Rule{byTarget}, 16)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var hits []engine.Hit
+	var all []events.Recorded
+	for n := 0; len(hits) == 0; n++ {
+		e := feed(n+1, events.ProfileVisited, 1)
+		// As long as events can be.
+		e.Stream, e.Position = numbered(1, n), events.Position{Partition: 15, Sequence: 60_000_000_000 + uint64(n)} //nolint:gosec // positive
+		e.OccurredAt = e.OccurredAt.Add(123_456_789)
+		hits = g.Process(e, hits)
+		all = append(all, *e)
+	}
+	h := hits[0]
+	e, err := h.Flag(all[len(all)-len(h.Shown()):])
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Validate(); err != nil {
+		t.Errorf("the flag does not fit into a log: %v", err)
+	}
+	f, err := events.Unmarshal[events.Flag](events.Recorded{Event: e})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(f.Evidence) != engine.MaxOthersEvidence {
+		t.Errorf("%d events in the flag", len(f.Evidence))
+	}
+	shown := all[len(all)-len(f.Evidence):]
+	for i, one := range f.Evidence {
+		if one.EventID != shown[i].ID || one.Actor != shown[i].Stream || one.Target != h.User || h.User != numbered(2, 1) {
+			t.Fatalf("evidence %d is %+v, want %+v by %s", i, one, shown[i].ID, shown[i].Stream)
+		}
+	}
+}
+
 func TestAnOldAccountCostsARuleOnYoungOnesNothing(t *testing.T) {
 	r := pairs(3, time.Hour)
 	r.Window = rule.Window{SinceAccountCreation: rule.Duration(time.Hour)}
@@ -164,6 +204,22 @@ func TestRulesThatCannotRunTogetherAreRefused(t *testing.T) {
 	good := pairs(3, time.Hour)
 	if _, err := engine.New([]rule.Rule{good, good}); err == nil || !strings.Contains(err.Error(), "another rule has this id") {
 		t.Errorf("one id twice: %v", err)
+	}
+	byTarget := pairs(3, time.Hour)
+	byTarget.Key, byTarget.ID = rule.KeyTarget, "by-target"
+	if _, err := engine.New([]rule.Rule{byTarget}); err == nil || !strings.Contains(err.Error(), "compile rule by-target: it needs the one order of all partitions") {
+		t.Errorf("a rule by target in an engine of one partition: %v", err)
+	}
+	if _, err := engine.NewOrdered(engine.NewUsers(), []rule.Rule{byTarget, good}, 4); err == nil || !strings.Contains(err.Error(), "compile rule pairs: it looks at each actor for itself") {
+		t.Errorf("a rule by actor in an engine of all partitions: %v", err)
+	}
+	if err := engine.Check([]rule.Rule{byTarget, good}); err != nil {
+		t.Errorf("one beside the other: %v", err)
+	}
+	for _, twice := range []rule.Rule{byTarget, good} {
+		if err := engine.Check([]rule.Rule{byTarget, good, twice}); err == nil || !strings.Contains(err.Error(), "another rule has this id") {
+			t.Errorf("%s twice: %v", twice.ID, err)
+		}
 	}
 	bad := good
 	bad.Threshold = 0

@@ -11,9 +11,14 @@ import (
 	"github.com/meet5/backend/events"
 )
 
-// MaxEvidence is how many events a flag holds, so that it stays below
-// events.MaxData. A hit that rests on more shows the latest of them.
-const MaxEvidence = 1000
+const (
+	// MaxEvidence is how many events a flag holds, so that it stays below
+	// events.MaxData. A hit that rests on more shows the latest of them.
+	MaxEvidence = 1000
+	// MaxOthersEvidence is the same of an ordered rule, whose flags say of each event who
+	// did it.
+	MaxOthersEvidence = 900
+)
 
 // space is the namespace of flags' IDs.
 var space = uuid.MustParse("0b1e4c5a-6f2d-5c1b-9a57-3d0e8f6a2c41")
@@ -33,7 +38,13 @@ type Hit struct {
 }
 
 // Shown is the part of the evidence that the flag will hold.
-func (h Hit) Shown() []events.Position { return h.Evidence[max(0, len(h.Evidence)-MaxEvidence):] }
+func (h Hit) Shown() []events.Position {
+	most := MaxEvidence
+	if h.Rule.Ordered() {
+		most = MaxOthersEvidence
+	}
+	return h.Evidence[max(0, len(h.Evidence)-most):]
+}
 
 // Flag makes the event that raises the hit's flag, given the events that Shown
 // names, in order. It is the flag's first. Its ID and stream, and every byte of
@@ -63,6 +74,9 @@ func (h Hit) Flag(shown []events.Recorded) (events.Event, error) {
 		}
 		flag.Evidence[i] = events.Evidence{
 			EventID: e.ID, Type: e.Type, Target: a.Target, OccurredAt: e.OccurredAt, Position: e.Position,
+		}
+		if e.Stream != h.User {
+			flag.Evidence[i].Actor = e.Stream
 		}
 		name.WriteString("|" + e.ID.String())
 	}

@@ -115,6 +115,9 @@ func (l *layout) rule(r rule.Rule) *Rule {
 			repeated: r.Where.Target == rule.Repeated,
 		}
 	}
+	if r.Aggregate == rule.InLockstep {
+		return one
+	}
 	one.aggregate = l.compile(one)
 	one.state = l.words(one, 1)
 	for _, c := range one.cursors {

@@ -270,11 +270,8 @@ func countIn(r rule.Rule, in []seen) (n int, evidence []seen) {
 	}
 	switch {
 	case r.Aggregate == rule.Count:
-		for _, s := range in {
-			evidence = append(evidence, s)
-		}
-		n = len(in)
-	case r.Aggregate == rule.Distinct:
+		n, evidence = len(in), slices.Clone(in)
+	case r.Aggregate == rule.Distinct || r.Aggregate == rule.Burst:
 		n = len(either)
 		for _, s := range either {
 			evidence = append(evidence, s)
@@ -321,7 +318,7 @@ func drawRulesBy(t *rapid.T, key rule.Key) []rule.Rule {
 			r.Threshold = 25 * min(r.Threshold, 12)
 		case rule.InSequence:
 			r.Events, r.Where.Target = []rule.Kind{rule.Visit, rule.Like}, ""
-			within := rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "within")) * time.Second / 2)
+			within := min(length, rule.Duration(time.Duration(rapid.IntRange(1, 20).Draw(t, "within"))*time.Second/2))
 			r.Sequence = &rule.Sequence{First: rule.Visit, Then: rule.Like, Within: within}
 		case rule.InRegularity:
 			r.Threshold = 4 + max(1, r.Threshold/4)
@@ -330,6 +327,9 @@ func drawRulesBy(t *rapid.T, key rule.Key) []rule.Rule {
 		}
 		if key == rule.KeyTarget {
 			r.Where.Target = ""
+			if r.Aggregate == rule.Distinct && rapid.Bool().Draw(t, "burst") {
+				r.Aggregate, r.Where = rule.Burst, rule.Where{AccountAge: rule.Age{Below: rule.Duration(time.Minute)}}
+			}
 		}
 		switch anchor := rapid.IntRange(0, 4).Draw(t, "anchor"); {
 		case anchor == 0 && key == rule.KeyActor:
@@ -426,7 +426,7 @@ func TestHitsByTargetAreThoseOfAnEngineThatKeepsEverything(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		const partitions = 5
 		rules, evs := drawRulesBy(t, rule.KeyTarget), drawEvents(t)
-		g, err := engine.NewByTarget(engine.NewUsers(), rules, partitions)
+		g, err := engine.NewOrdered(engine.NewUsers(), rules, partitions)
 		if err != nil {
 			t.Fatal(err)
 		}

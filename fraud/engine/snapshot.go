@@ -18,13 +18,17 @@ import (
 //	magic, of 8 bytes, with the number of the format
 //	number of rules, and of each the length of its ID, the ID, and the version, 16 bytes
 //	last, at (signed), the counts of Stats
-//	number of users that are targets, and of each the ID, 16 bytes
+//	number of users in entries and of lockstep, and of each the ID, 16 bytes
 //	number of keys, and of each: the actor, 16 bytes; last; latest, first and joined
 //	  (signed); 1 if there are words; then the rules' words, and of each journal the
 //	  number of entries and those, 16 bytes each, little-endian
+//	if there are rules of the aggregate lockstep: the number of users with a clock, and of
+//	  each the user and the clock (signed); and of each rule the number of users of whom it
+//	  has something, and of each the user, until (signed), the number of accounts and of
+//	  targets, and those, as above
 //	CRC-32 (Castagnoli) of all before, of 4 bytes, little-endian
 //
-// A target in an entry is the number of its user in the list, from 1 on.
+// A user, and the one in an entry, is the number in the list, from 1 on.
 //
 // Who changes what an engine keeps, or what it finds, counts the format on: else it would
 // go on from what an older build has made of the events.
@@ -101,17 +105,23 @@ func (g *Engine) snapshotKeys(w *snapshotWriter) {
 		for _, j := range g.layout.journals {
 			entries := j.entries(g, words)
 			w.uint(uint64(len(entries)))
-			for _, e := range entries {
-				e.setOther(local[e.other()])
-				w.entry(e)
-			}
+			w.entries(entries, local)
 		}
+	}
+	if len(g.locksteps) > 0 {
+		g.snapshotLocksteps(w, local)
 	}
 }
 
-// localNumbers numbers the users that are targets of the entries, from 1 on.
+// localNumbers numbers the users of entries and of lockstep, from 1 on.
 func (g *Engine) localNumbers() (local, users []uint32) {
 	local = make([]uint32, g.users.count()+1)
+	add := func(n uint32) {
+		if n != 0 && local[n] == 0 {
+			users = append(users, n)
+			local[n] = uint32(len(users)) //nolint:gosec // at most maxUser
+		}
+	}
 	for _, k := range g.keys {
 		if k.words == 0 {
 			continue
@@ -119,13 +129,11 @@ func (g *Engine) localNumbers() (local, users []uint32) {
 		words := g.words.block(k.words - 1)
 		for _, j := range g.layout.journals {
 			for _, e := range j.entries(g, words) {
-				if e.other() != 0 && local[e.other()] == 0 {
-					users = append(users, e.other())
-					local[e.other()] = uint32(len(users)) //nolint:gosec // at most maxUser
-				}
+				add(e.other())
 			}
 		}
 	}
+	g.locked(add)
 	return local, users
 }
 
@@ -143,6 +151,13 @@ func (w *snapshotWriter) bytes(b []byte) { w.out.Write(b) } //nolint:errcheck //
 
 func (w *snapshotWriter) uint(n uint64) { w.bytes(binary.AppendUvarint(w.buf[:0], n)) }
 func (w *snapshotWriter) int(n int64)   { w.bytes(binary.AppendVarint(w.buf[:0], n)) }
+
+func (w *snapshotWriter) entries(list []entry, local []uint32) {
+	for _, e := range list {
+		e.setOther(local[e.other()])
+		w.entry(e)
+	}
+}
 
 func (w *snapshotWriter) entry(e entry) {
 	binary.LittleEndian.PutUint64(w.buf[:], e.high)
@@ -209,6 +224,9 @@ func (g *Engine) restoreKeys(r *snapshotReader) error {
 		g.index[actor] = uint32(len(g.keys)) //nolint:gosec // bounded above
 		g.keys = append(g.keys, k)
 	}
+	if len(g.locksteps) > 0 {
+		return g.restoreLocksteps(r, numbers)
+	}
 	return nil
 }
 
@@ -226,14 +244,8 @@ func (g *Engine) restoreWords(r *snapshotReader, words []uint32, numbers []uint3
 		if n == 0 {
 			continue
 		}
-		entries := j.restore(g, words, n)
-		for i := range entries {
-			e := r.entry()
-			if int(e.other()) >= len(numbers) {
-				return r.fail("it names a user that it does not list")
-			}
-			e.setOther(numbers[e.other()])
-			entries[i] = e
+		if err := r.entries(j.restore(g, words, n), numbers); err != nil {
+			return err
 		}
 		j.index(g, words[j.header:j.header+journalWords])
 		for _, c := range j.cursors {
@@ -323,6 +335,18 @@ func (r *snapshotReader) took(n int, inRange bool) uint64 {
 	}
 	r.from += n
 	return 1
+}
+
+func (r *snapshotReader) entries(into []entry, numbers []uint32) error {
+	for i := range into {
+		e := r.entry()
+		if int(e.other()) >= len(numbers) {
+			return r.fail("it names a user that it does not list")
+		}
+		e.setOther(numbers[e.other()])
+		into[i] = e
+	}
+	return nil
 }
 
 func (r *snapshotReader) entry() entry {

@@ -82,6 +82,9 @@ func (g *Register) Put(r rule.Rule, c Change) (events.Event, error) {
 	if k.Fault == nil && there && same(r, k.Spec) {
 		return events.Event{}, nil
 	}
+	if err := k.stays(r); err != nil {
+		return events.Event{}, err
+	}
 	if len(k.Versions) >= MaxVersions {
 		return events.Event{}, refuse("the rule has had %d versions, and at most %d are allowed; retire it and go on with a new one", len(k.Versions), MaxVersions)
 	}
@@ -91,6 +94,21 @@ func (g *Register) Put(r rule.Rule, c Change) (events.Event, error) {
 		}
 	}
 	return definition(k, r, c)
+}
+
+// stays says whether a new version looks at the log as those before it did: in the order
+// of each actor, or in the one order of all. Of hits in both orders there would be none
+// that says which of a user raises the flag.
+func (k *Rule) stays(r rule.Rule) error {
+	for _, v := range slices.Backward(k.Versions) {
+		if before, err := v.Read(k.ID); err == nil {
+			if before.Ordered() != r.Ordered() {
+				return refuse("a rule that counts what one actor does cannot become one that looks at several, nor the other way round; give it another id, and retire this one")
+			}
+			return nil
+		}
+	}
+	return nil
 }
 
 // fits says whether a rule may run beside the others that do.
@@ -110,7 +128,7 @@ func (g *Register) fits(r rule.Rule) error {
 
 // Fit says whether rules can run together, or why not.
 func Fit(rules []rule.Rule) error {
-	if _, err := engine.New(rules); err != nil {
+	if err := engine.Check(rules); err != nil {
 		return err
 	}
 	return rule.CheckCost(rules)

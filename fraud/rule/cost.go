@@ -23,7 +23,8 @@ func (r Rule) Waiting() int {
 // threshold is, so that what has to be bounded is the number of rules that run and what
 // they keep.
 type Cost struct {
-	// Entries are the events that are kept of one key.
+	// Entries are the events that are kept of one key; of lockstep, those of one user, as
+	// a target and as an actor.
 	Entries int `json:"entries"`
 	// Bytes are what they take of memory.
 	Bytes int `json:"bytes"`
@@ -46,6 +47,8 @@ func (r Rule) Cost() Cost {
 		n = r.Ratio.Volume
 	case InRegularity:
 		n++
+	case InLockstep:
+		n = LockstepAccounts + LockstepTargets
 	case InSequence:
 		n = r.Waiting() + 2*r.Threshold
 	}

@@ -21,6 +21,7 @@ func TestTheCostOfARuleFollowsFromWhatItKeeps(t *testing.T) {
 		"ratio":      {func(r *rule.Rule) { r.Aggregate, r.Ratio = rule.InRatio, &rule.Ratio{Volume: 500} }, 500},
 		"regularity": {func(r *rule.Rule) { r.Aggregate = rule.InRegularity }, 101},
 		"sequence":   {func(r *rule.Rule) { r.Aggregate = rule.InSequence }, 6_600},
+		"lockstep":   {func(r *rule.Rule) { r.Aggregate, r.Lockstep = rule.InLockstep, &rule.Lockstep{Targets: 3} }, 320},
 		"repeated":   {func(r *rule.Rule) { r.Aggregate, r.Where.Target = rule.Count, rule.Repeated }, 6_500},
 	} {
 		r := base

@@ -47,6 +47,7 @@ func (d *decoder) rule(n ast.Node) (r Rule) {
 		{"ratio", func(n ast.Node, path string) { r.Ratio = d.ratio(n, path) }},
 		{"sequence", func(n ast.Node, path string) { r.Sequence = d.sequence(n, path) }},
 		{"regularity", func(n ast.Node, path string) { r.Regularity = d.regularity(n, path) }},
+		{"lockstep", func(n ast.Node, path string) { r.Lockstep = d.lockstep(n, path) }},
 		{"threshold", d.integer(&r.Threshold)},
 		{"score", d.integer(&r.Score)},
 		{"effect", text(d, &r.Effect)},
@@ -114,6 +115,13 @@ func (d *decoder) regularity(n ast.Node, path string) *Regularity {
 	return r
 }
 
+func (d *decoder) lockstep(n ast.Node, path string) *Lockstep {
+	l := &Lockstep{}
+	d.mapping(n, path, "a lockstep", []field{{"targets", d.integer(&l.Targets)}})
+	d.required(n, path+".targets", fmt.Sprintf("is missing; it must be from %d to %d", minLock, maxLockTargets))
+	return l
+}
+
 // given notes a mapping in which nothing is said.
 func (d *decoder) given(n ast.Node, path string, nothing bool, message string) {
 	if nothing && !d.faulty(path) {
@@ -149,6 +157,8 @@ func (d *decoder) step(n ast.Node, path string) Step {
 		{"first", d.integer(&s.First)},
 		{"times", d.integer(&s.Times)},
 		{"every", d.duration(&s.Every)},
+		{"actors", d.positive(&s.Actors)},
+		{"first_actor", d.positive(&s.FirstActor)},
 	})
 	if _, given := d.places[path+".times"]; !given {
 		s.Times = s.Targets
@@ -285,6 +295,16 @@ func (d *decoder) integer(into *int) func(ast.Node, string) {
 			}
 		}
 		d.fail(n, path, "must be a whole number, not "+kindOf(n))
+	}
+}
+
+// positive reads a number of which 0 says that it was left out.
+func (d *decoder) positive(into *int) func(ast.Node, string) {
+	return func(n ast.Node, path string) {
+		d.integer(into)(n, path)
+		if *into == 0 && !d.faulty(path) {
+			d.fail(n, path, "must be at least 1; leave it out for 1")
+		}
 	}
 }
 

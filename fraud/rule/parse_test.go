@@ -116,6 +116,7 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 			t.Errorf("%s changes the version", name)
 		}
 	}
+	locked := strings.Replace(small, "paired_distinct", "lockstep", 1) + "lockstep: {targets: 2}\n"
 	for name, text := range map[string]string{
 		"threshold": strings.Replace(small, "threshold: 3", "threshold: 4", 1),
 		"score":     strings.Replace(small, "score: 50", "score: 51", 1),
@@ -125,6 +126,8 @@ func TestTheVersionFollowsFromTheContent(t *testing.T) {
 		"title":     strings.Replace(small, "title: A", "title: B", 1),
 		"where":     small + "where: {hour: {from: 0, until: 6}}\n",
 		"expiry":    small + "time_to_live: 30d\n",
+		"lockstep":  locked,
+		"of more":   strings.Replace(locked, "targets: 2", "targets: 3", 1),
 		"anchor":    strings.Replace(small, "sliding: 10m", "since_first_event: 10m", 1),
 	} {
 		if parseOne(t, text).Version() == base.Version() {
@@ -167,9 +170,9 @@ func drawRule(t *rapid.T) rule.Rule {
 		ID:          rapid.StringMatching(`[a-z0-9]{1,10}(-[a-z0-9]{1,10}){0,3}`).Draw(t, "id"),
 		Title:       rapid.StringMatching(`[ -~äöü€:#'"]{1,40}`).Draw(t, "title"),
 		Description: rapid.StringMatching(`([ -~äß<>&]{0,30}\n){0,3}`).Draw(t, "description"),
-		Key:         rule.KeyActor,
+		Key:         rapid.SampledFrom([]rule.Key{rule.KeyActor, rule.KeyTarget}).Draw(t, "key"),
 		Aggregate: rapid.SampledFrom([]rule.Aggregate{
-			rule.Count, rule.Distinct, rule.PairedDistinct, rule.InRatio, rule.InSequence, rule.InRegularity,
+			rule.Count, rule.Distinct, rule.PairedDistinct, rule.Burst, rule.InLockstep, rule.InRatio, rule.InSequence, rule.InRegularity,
 		}).Draw(t, "aggregate"),
 		Events:    rapid.SampledFrom([][]rule.Kind{{rule.Visit}, {rule.Like, rule.Unlike}, {rule.Visit, rule.Like, rule.Unlike}}).Draw(t, "events"),
 		Threshold: rapid.IntRange(1, rule.MaxThreshold).Draw(t, "threshold"),
@@ -183,6 +186,12 @@ func drawRule(t *rapid.T) rule.Rule {
 	case rule.PairedDistinct:
 		r.Events = []rule.Kind{rule.Visit, rule.Like}
 		r.Reading = rapid.SampledFrom([]rule.Reading{rule.Both, rule.Each}).Draw(t, "reading")
+	case rule.Burst:
+		r.Key = rule.KeyTarget
+	case rule.InLockstep:
+		r.Key, r.Events = rule.KeyActor, []rule.Kind{rule.Visit, rule.Like}
+		r.Threshold = rapid.IntRange(2, 128).Draw(t, "accounts")
+		r.Lockstep = &rule.Lockstep{Targets: rapid.IntRange(2, 32).Draw(t, "locked targets")}
 	case rule.InRatio:
 		r.Events = two
 		r.Ratio = &rule.Ratio{Of: rule.Unlike, Per: rule.Like, Volume: rapid.IntRange(2, 10_000).Draw(t, "volume")}
@@ -194,19 +203,22 @@ func drawRule(t *rapid.T) rule.Rule {
 		r.Regularity = &rule.Regularity{Variation: rapid.IntRange(0, 100).Draw(t, "variation")}
 		length = drawDuration(t, int64(time.Second), int64(24*time.Hour))
 	}
-	switch rapid.IntRange(0, 2).Draw(t, "window") {
-	case 0:
+	switch window := rapid.IntRange(0, 2).Draw(t, "window"); {
+	case window == 0 || r.Aggregate == rule.InLockstep:
 		r.Window.Sliding = length
-	case 1:
+		if r.Sequence != nil {
+			r.Sequence.Within = min(r.Sequence.Within, length)
+		}
+	case window == 1 && r.Key == rule.KeyActor:
 		r.Window.SinceAccountCreation = length
-	case 2:
+	default:
 		r.Window.SinceFirstEvent = length
 	}
-	if rapid.Bool().Draw(t, "where") {
+	if r.Aggregate == rule.Burst || rapid.Bool().Draw(t, "where") {
 		r.Where.AccountAge.AtLeast = drawDuration(t, 0, int64(time.Hour))
 		r.Where.AccountAge.Below = drawDuration(t, int64(2*time.Hour), int64(3*time.Hour))
 		r.Where.Hour = rapid.SampledFrom([]rule.Hours{{}, {From: 0, Until: 24 - 1}, {From: 22, Until: 4}}).Draw(t, "hour")
-		if r.Aggregate == rule.Count {
+		if r.Aggregate == rule.Count && r.Key == rule.KeyActor {
 			r.Where.Target = rapid.SampledFrom([]rule.Familiarity{"", rule.New, rule.Repeated}).Draw(t, "familiarity")
 		}
 	}
@@ -216,10 +228,14 @@ func drawRule(t *rapid.T) rule.Rule {
 	for i := range rapid.IntRange(0, 3).Draw(t, "cases") {
 		c := rule.Case{Name: string(rune('a' + i)), AccountAge: drawDuration(t, 0, int64(time.Hour))}
 		for range rapid.IntRange(1, 3).Draw(t, "steps") {
-			c.History = append(c.History, rule.Step{
+			s := rule.Step{
 				At: drawDuration(t, 0, int64(time.Hour)), Type: rule.Like, Every: drawDuration(t, 0, int64(time.Hour)),
 				Targets: rapid.IntRange(1, 50).Draw(t, "targets"), First: rapid.IntRange(1, 50).Draw(t, "first"), Times: rapid.IntRange(1, 50).Draw(t, "times"),
-			})
+			}
+			if r.Aggregate == rule.InLockstep {
+				s.Actors, s.FirstActor = rapid.IntRange(0, 50).Draw(t, "actors"), rapid.IntRange(0, 50).Draw(t, "first actor")
+			}
+			c.History = append(c.History, s)
 		}
 		at := rule.Duration(0)
 		for range rapid.IntRange(0, 3).Draw(t, "fires") {

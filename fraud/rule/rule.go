@@ -47,6 +47,14 @@ const (
 	// maxVariation is in percent, maxAge an account's.
 	maxVariation = 100
 	maxAge       = Duration(3660 * day)
+	// LockstepAccounts and LockstepTargets are how many accounts that met a target, and how
+	// many targets of an account, a rule of the aggregate lockstep remembers. A rule asks
+	// for at most half of either.
+	LockstepAccounts = 256
+	LockstepTargets  = 64
+	maxLockAccounts  = LockstepAccounts / 2
+	maxLockTargets   = LockstepTargets / 2
+	minLock          = 2
 	// minTimeToLive is so long that a moderator can be asleep.
 	minTimeToLive = Duration(day)
 )
@@ -111,6 +119,8 @@ const (
 	// Burst is the number of different young accounts that meet one target: Distinct by
 	// target, with a condition on the account's age.
 	Burst Aggregate = "burst"
+	// InLockstep is the number of accounts that meet the same targets; see Lockstep.
+	InLockstep Aggregate = "lockstep"
 	// InRatio is how many events of one kind there are for 100 of another, among the
 	// latest so many; see Ratio.
 	InRatio Aggregate = "ratio"
@@ -216,7 +226,8 @@ type Ratio struct {
 }
 
 // Sequence counts the events of kind Then that come up to Within after one of kind
-// First with the same target. Each of either kind counts once.
+// First with the same target; no longer than a sliding window. Each of either kind counts
+// once.
 type Sequence struct {
 	First  Kind     `json:"first"`
 	Then   Kind     `json:"then"`
@@ -232,6 +243,15 @@ type Regularity struct {
 	Variation int `json:"variation"`
 }
 
+// Lockstep finds groups: at least as many accounts as the threshold and at least so many
+// targets, where each of the accounts met at least so many of the targets within the
+// window and each of the targets was met by at least so many of the accounts. The users
+// are all accounts of the group.
+type Lockstep struct {
+	// Targets is from 2 to half of LockstepTargets.
+	Targets int `json:"targets"`
+}
+
 // Rule says when a user is to be flagged: as soon as the aggregate over the
 // events of one key within the window comes up to the threshold.
 type Rule struct {
@@ -244,13 +264,15 @@ type Rule struct {
 	Where       Where     `json:"where,omitzero"`
 	Window      Window    `json:"window"`
 	Aggregate   Aggregate `json:"aggregate"`
-	// Reading is set if the aggregate is PairedDistinct, and Ratio, Sequence and
-	// Regularity if it is the one of that name.
+	// Reading is set if the aggregate is PairedDistinct, and Ratio, Sequence, Regularity
+	// and Lockstep if it is the one of that name.
 	Reading    Reading     `json:"reading,omitempty"`
 	Ratio      *Ratio      `json:"ratio,omitempty"`
 	Sequence   *Sequence   `json:"sequence,omitempty"`
 	Regularity *Regularity `json:"regularity,omitempty"`
-	// Threshold is from 1 to MaxThreshold; of regularity, from minGaps to maxGaps.
+	Lockstep   *Lockstep   `json:"lockstep,omitempty"`
+	// Threshold is from 1 to MaxThreshold; of regularity, from minGaps to maxGaps; of
+	// lockstep, from 2 to half of LockstepAccounts.
 	Threshold int `json:"threshold"`
 	// Score is from 0 to MaxScore.
 	Score  int    `json:"score"`
@@ -262,6 +284,11 @@ type Rule struct {
 	// Cases are tests of the rule that travel with it.
 	Cases []Case `json:"cases,omitempty"`
 }
+
+// Ordered says whether what the rule finds follows from the one order of all partitions'
+// events (package order), as what is done to one user does, and what several do: that may
+// stand in any of them.
+func (r Rule) Ordered() bool { return r.Key == KeyTarget || r.Aggregate == InLockstep }
 
 // Version is the first 16 hexadecimal digits of the SHA-256 of the rule's
 // canonical JSON without its mode and cases.

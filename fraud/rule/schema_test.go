@@ -103,6 +103,7 @@ func TestTheSchemaKnowsTheFieldsThatParseKnows(t *testing.T) {
 		{"{window: {%s}}", []string{"properties", "window", "properties"}},
 		{"{ratio: {%s}}", []string{"properties", "ratio", "properties"}},
 		{"{sequence: {%s}}", []string{"properties", "sequence", "properties"}},
+		{"{lockstep: {%s}}", []string{"properties", "lockstep", "properties"}},
 		{"{regularity: {%s}}", []string{"properties", "regularity", "properties"}},
 		{"{cases: [{%s}]}", []string{"$defs", "case", "properties"}},
 		{"{cases: [{history: [{%s}]}]}", []string{"$defs", "step", "properties"}},
@@ -118,6 +119,17 @@ func TestTheSchemaKnowsTheFieldsThatParseKnows(t *testing.T) {
 
 func TestTheSchemaRefusesWhatItCan(t *testing.T) {
 	s := compileSchema(t)
+	const burst = "id: a\ntitle: A\nevents: [like]\nwhere: {account_age: {below: 1d}}\nwindow: {sliding: 1h}\naggregate: burst\nthreshold: 3\nscore: 1\n"
+	const lockstep = "id: a\ntitle: A\nevents: [like]\nwindow: {sliding: 1h}\naggregate: lockstep\nlockstep: {targets: 2}\nthreshold: 3\nscore: 1\n" +
+		"cases: [{name: n, history: [{type: like, actors: 3}], expect: silent}]\n"
+	for _, good := range []string{burst + "key: target\n", lockstep} {
+		if err := check(s, []byte(good)); err != nil {
+			t.Error(err)
+		}
+		if _, err := rule.Parse([]byte(good)); err != nil {
+			t.Error(err)
+		}
+	}
 	for name, text := range map[string]string{
 		"a field that is unknown":    small + "colour: red\n",
 		"no threshold":               strings.Replace(small, "threshold: 3\n", "", 1),
@@ -126,6 +138,20 @@ func TestTheSchemaRefusesWhatItCan(t *testing.T) {
 		"two windows":                strings.Replace(small, "{sliding: 10m}", "{sliding: 10m, since_first_event: 1h}", 1),
 		"parameters of another":      small + "ratio: {of: like, per: visit, volume: 10}\n",
 		"no parameters":              strings.Replace(small, "paired_distinct", "sequence", 1),
+		"a burst by actor":           burst + "key: actor\n",
+		"a burst of any age":         strings.Replace(burst, "{below: 1d}", "{at_least: 1d}", 1) + "key: target\n",
+		"a target's account":         strings.Replace(burst, "sliding", "since_account_creation", 1) + "key: target\n",
+		"a target's targets":         strings.Replace(burst, "where: {", "where: {target: new, ", 1) + "key: target\n",
+		"a lockstep by target":       lockstep + "key: target\n",
+		"a lockstep of unlikes":      strings.Replace(lockstep, "[like]", "[like, unlike]", 1),
+		"a lockstep from the first":  strings.Replace(lockstep, "sliding", "since_first_event", 1),
+		"a lockstep of one":          strings.Replace(lockstep, "threshold: 3", "threshold: 1", 1),
+		"a lockstep of many":         strings.Replace(lockstep, "threshold: 3", "threshold: 129", 1),
+		"a lockstep on one":          strings.Replace(lockstep, "targets: 2", "targets: 1", 1),
+		"a lockstep on many":         strings.Replace(lockstep, "targets: 2", "targets: 33", 1),
+		"a lockstep on new targets":  lockstep + "where: {target: new}\n",
+		"actors of a count":          strings.Replace(strings.Replace(lockstep, "aggregate: lockstep", "aggregate: count", 1), "lockstep: {targets: 2}\n", "", 1),
+		"no actors":                  strings.Replace(lockstep, "actors: 3", "actors: 0", 1),
 		"an event that there is not": strings.Replace(small, "[like, visit]", "[like, poke]", 1),
 	} {
 		if check(s, []byte(text)) == nil {

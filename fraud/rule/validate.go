@@ -47,7 +47,7 @@ func (f Faults) Error() string {
 var (
 	keys       = []Key{KeyActor, KeyTarget}
 	kinds      = []Kind{Visit, Like, Unlike}
-	aggregates = []Aggregate{Count, Distinct, PairedDistinct, Burst, InRatio, InSequence, InRegularity}
+	aggregates = []Aggregate{Count, Distinct, PairedDistinct, Burst, InLockstep, InRatio, InSequence, InRegularity}
 	familiar   = []Familiarity{Repeated, New}
 	readings   = []Reading{Both, Each}
 	effects    = []Effect{Flag, FlagAndMark}
@@ -227,7 +227,7 @@ func (v *validator) where(r Rule) {
 		}
 	}
 	if r.Where.Target != "" && oneOf(v, "where.target", r.Where.Target, familiar) &&
-		(r.Aggregate == PairedDistinct || r.Aggregate == InSequence) {
+		(r.Aggregate == PairedDistinct || r.Aggregate == InSequence || r.Aggregate == InLockstep) {
 		v.fail("where.target", "does not go with the aggregate %s, which is about targets that come again", r.Aggregate)
 	}
 }
@@ -259,6 +259,9 @@ func (v *validator) aggregate(r Rule) {
 			v.fail("sequence.then", "must be another kind than first")
 		}
 		v.length("sequence.within", r.Sequence.Within, minWithin, maxWithin)
+		if length := r.Window.Sliding; length > 0 && r.Sequence.Within > length {
+			v.fail("sequence.within", "is at most as long as the sliding window, %s, not %s", length, r.Sequence.Within)
+		}
 		v.bothKinds(r, r.Sequence.First, r.Sequence.Then)
 	}
 	if v.owns("regularity", r.Regularity != nil, r.Aggregate == InRegularity, "{variation: 5}") {
@@ -267,6 +270,10 @@ func (v *validator) aggregate(r Rule) {
 			v.fail("window", "is at most %s long for the aggregate regularity, not %s", maxEvenWindow, length)
 		}
 		least, most = minGaps, maxGaps
+	}
+	if v.owns("lockstep", r.Lockstep != nil, r.Aggregate == InLockstep, "{targets: 3}") {
+		v.lockstep(r)
+		least, most = minLock, maxLockAccounts
 	}
 	v.number("threshold", r.Threshold, least, most)
 }
@@ -277,6 +284,19 @@ func (v *validator) burst(r Rule) {
 	}
 	if r.Where.AccountAge.Below == 0 {
 		v.fail("where.account_age.below", "is missing; the aggregate burst counts young accounts, such as {below: 1d}")
+	}
+}
+
+func (v *validator) lockstep(r Rule) {
+	v.number("lockstep.targets", r.Lockstep.Targets, minLock, maxLockTargets)
+	if r.Key == KeyTarget {
+		v.fail("key", "must be actor for the aggregate lockstep: it flags those who act together")
+	}
+	if i := slices.Index(r.Events, Unlike); i >= 0 {
+		v.fail(fmt.Sprintf("events[%d]", i), "unlike does not go with the aggregate lockstep; list visit, like or both")
+	}
+	if _, anchored := r.Window.Length(); anchored {
+		v.fail("window", "must be sliding for the aggregate lockstep: the accounts have no moment in common at which it could begin")
 	}
 }
 
@@ -340,7 +360,7 @@ func (v *validator) cases(r Rule) {
 			v.fail(field+".history", "has %d steps, want 1 to %d", len(c.History), maxSteps)
 		}
 		for j, s := range c.History {
-			total += v.step(fmt.Sprintf("%s.history[%d]", field, j), s)
+			total += v.step(fmt.Sprintf("%s.history[%d]", field, j), s, r.Aggregate)
 		}
 		for j, at := range c.Expect.FiresAt {
 			place := fmt.Sprintf("%s.expect.fires_at[%d]", field, j)
@@ -356,14 +376,19 @@ func (v *validator) cases(r Rule) {
 }
 
 // step checks a step and returns how many events it makes.
-func (v *validator) step(field string, s Step) int {
+func (v *validator) step(field string, s Step, a Aggregate) int {
 	v.offset(field+".at", s.At, maxWindow)
 	v.offset(field+".every", s.Every, maxWindow)
 	oneOf(v, field+".type", s.Type, kinds)
 	v.number(field+".targets", s.Targets, 1, maxCaseEvents)
 	v.number(field+".first", s.First, 1, maxCaseEvents)
 	v.number(field+".times", s.Times, 1, maxCaseEvents)
-	return min(max(s.Times, 0), maxCaseEvents)
+	v.number(field+".actors", orOne(s.Actors), 1, maxCaseEvents)
+	v.number(field+".first_actor", orOne(s.FirstActor), 1, maxCaseEvents)
+	if a != InLockstep && (s.Actors != 0 || s.FirstActor != 0) {
+		v.fail(field, "has actors, which goes with the aggregate lockstep only: the others look at one user")
+	}
+	return min(max(s.Times, 0), maxCaseEvents) * min(max(orOne(s.Actors), 1), maxCaseEvents)
 }
 
 func (v *validator) offset(field string, d, most Duration) {

@@ -22,6 +22,7 @@ var names = []string{
 	"like-storm",
 	"likes-nearly-everyone",
 	"likes-taken-back",
+	"lockstep-ring",
 	"meet5-first-minutes",
 	"newcomer-likes",
 	"newcomers-burst",

@@ -58,13 +58,16 @@ func Run(r rule.Rule) ([]Result, error) {
 			return nil, err
 		}
 		results[i] = Result{Case: c.Name, Want: c.Expect.FiresAt, Got: run(g, r.Key, c)}
+		if r.Aggregate == rule.InLockstep { // it hits several at once
+			results[i].Got = slices.Compact(results[i].Got)
+		}
 	}
 	return results, nil
 }
 
 func newEngine(r rule.Rule) (*engine.Engine, error) {
-	if r.Key == rule.KeyTarget {
-		return engine.NewByTarget(engine.NewUsers(), []rule.Rule{r}, 1)
+	if r.Ordered() {
+		return engine.NewOrdered(engine.NewUsers(), []rule.Rule{r}, 1)
 	}
 	return engine.New([]rule.Rule{r})
 }
@@ -87,32 +90,29 @@ func run(g *engine.Engine, by rule.Key, c rule.Case) (fired []rule.Duration) {
 
 // happening is one event of a history.
 type happening struct {
-	at     time.Duration
-	kind   rule.Kind
-	target int
+	at            time.Duration
+	kind          rule.Kind
+	actor, target int
 }
 
 // happenings are the events of all steps by time; at one time, those of an
 // earlier step come first.
 func happenings(c rule.Case) (all []happening) {
 	for _, s := range c.History {
-		for i := range s.Times {
-			all = append(all, happening{
-				at:     time.Duration(s.At) + time.Duration(i)*time.Duration(s.Every),
-				kind:   s.Type,
-				target: s.First + i%s.Targets,
-			})
+		for n := range s.Events() {
+			at, actor, target := s.Event(n)
+			all = append(all, happening{at: time.Duration(at), kind: s.Type, actor: actor, target: target})
 		}
 	}
 	slices.SortStableFunc(all, func(a, b happening) int { return cmp.Compare(a.at, b.at) })
 	return all
 }
 
-// record makes the event: what the one user does to the others, or, by target, what the
-// others do to the one.
+// record makes the event: what a user does to the others, or, by target, what the others
+// do to the one.
 func (h happening) record(by rule.Key, sequence uint64, joined time.Time) events.Recorded {
 	at := begin.Add(h.at)
-	one, other := numbered('a', 1), numbered('t', uint64(h.target)) //nolint:gosec // positive
+	one, other := numbered('a', uint64(h.actor)), numbered('t', uint64(h.target)) //nolint:gosec // positive
 	if by == rule.KeyTarget {
 		one, other = other, one
 	}

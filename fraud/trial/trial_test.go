@@ -65,6 +65,46 @@ func TestACasePassesOnlyIfTheRuleFiresThenAndNeverElse(t *testing.T) {
 	}
 }
 
+func TestActorsDoAStepOneAfterTheOtherAndFireOnceAtATime(t *testing.T) {
+	rules, err := rule.Parse([]byte(`id: three-together
+title: Three together
+events: [like]
+window: {sliding: 1h}
+aggregate: lockstep
+lockstep: {targets: 2}
+threshold: 3
+score: 1
+cases:
+  - name: in turn
+    history:
+      - {at: 1s, type: like, actors: 3, targets: 2, every: 10s}
+    expect: {fires_at: 51s}
+  - name: the same accounts in two steps
+    history:
+      - {at: 1s, type: like, actors: 2, first_actor: 5, targets: 2}
+      - {at: 2s, type: like, actors: 3, first_actor: 4, first: 2}
+      - {at: 3s, type: like, first_actor: 4}
+    expect: {fires_at: 3s}
+  - name: others in two steps
+    history:
+      - {at: 1s, type: like, actors: 2, first_actor: 5, targets: 2}
+      - {at: 2s, type: like, actors: 2, first_actor: 7, targets: 2, first: 3}
+    expect: silent
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	results, err := trial.Run(rules[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range results {
+		if !r.Passed() {
+			t.Error(r)
+		}
+	}
+}
+
 func TestAnInvalidRuleIsNotRun(t *testing.T) {
 	if _, err := trial.Run(rule.Rule{ID: "x", Cases: []rule.Case{{Name: "n"}}}); err == nil {
 		t.Error("it was run")
