@@ -363,6 +363,30 @@ func TestASnapshotIsUsedOnlyIfItIsOfThisLogAndTheseRulesAndWhole(t *testing.T) {
 	}
 }
 
+// Ordered rules have no snapshots: they must find what began before those of the others.
+func TestOrderedRulesMissNothingBesideSnapshots(t *testing.T) {
+	w := newWorld(t)
+	w.snapshots = snapshotdir.Open(t.TempDir())
+	rules := []rule.Rule{likesRule("three-likes", 3, 40), crowdRule("crowd", 3), ringRule("ring", 3)}
+	s := w.run(rules...)
+	w.post(likes(user(1), 2, start)...)
+	w.post(likes(user(2), 2, start.Add(time.Minute))...)
+	s.catchUp()
+	taken := s.takeSnapshots()
+	s.stop()
+	s = w.run(rules...)
+	if n := s.started("snapshot"); n == 0 || n != taken {
+		t.Errorf("started from %v, and %d snapshots were taken", s.service.Origins(), taken)
+	}
+	w.post(likes(user(3), 3, start.Add(2*time.Minute))...)
+	s.catchUp()
+	raised := w.fraudEvents(w.fraud, events.FlagRaised)
+	if len(raised) != 6 { // of the third user, of two who were liked, and of the ring
+		t.Errorf("%d flags, want 6", len(raised))
+	}
+	w.sameFlags(w.fraud, w.expectedFlags())
+}
+
 // forgetful is an activity log whose first partition cannot be read from its beginning.
 type forgetful struct{ log.Reader }
 
