@@ -67,6 +67,9 @@ type Deps struct {
 	// Ledger keeps up to where in the activity log flags have been raised, for all
 	// instances.
 	Ledger subscription.Ledger
+	// Snapshots keeps, for this instance, what its rules have counted; with none, all of
+	// the activity log is read at every start.
+	Snapshots Snapshots
 	// Labels are what is known of users from elsewhere, for backtests; may be nil.
 	Labels labels.Store
 	// Follow makes the bus's subscribers; with none, logs are polled.

@@ -62,6 +62,8 @@ type world struct {
 	side     *boltside.DB
 	signer   *token.Signer
 	metrics  *prometheus.Registry // of services that are started next; none if nil
+	// snapshots are those of services that are started next; none if nil.
+	snapshots fraud.Snapshots
 }
 
 func newWorld(t testing.TB) *world {
@@ -129,7 +131,7 @@ func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule
 func (w *world) runWith(cfg fraud.Config, l *log.Log, ledger subscription.Ledger) *running {
 	w.Helper()
 	s, err := fraud.New(cfg, fraud.Deps{
-		Log: l, Activity: w.reader, Ledger: ledger, Labels: w.side, Clock: w.clock.Now,
+		Log: l, Activity: w.reader, Ledger: ledger, Snapshots: w.snapshots, Labels: w.side, Clock: w.clock.Now,
 		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now), Metrics: w.metrics,
 		Logger: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})

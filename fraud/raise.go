@@ -53,6 +53,7 @@ type raiser struct {
 	figures     *figures
 	quota       *markQuota
 	users       *engine.Users // numbered once for all engines
+	snapshots   *snapshotter
 
 	lanes   []*lane                 // by partition
 	program atomic.Pointer[program] // what runs, or is on its way; nil before the start
@@ -86,6 +87,9 @@ type lane struct {
 	savedAt time.Time
 
 	processed uint64 // events, by any engine
+
+	shares   map[string]*share // of the tallies, by rule
+	counting int               // above 0 while, or if in the middle of, events are counted
 }
 
 // start makes engines for each partition and reads up to where flags have been
@@ -108,6 +112,9 @@ func (r *raiser) start(ctx context.Context, p *plan) error {
 			at: at, crew: c, program: program, informed: p.revision, worked: make(worked),
 			raised: raised.Sequence, saved: raised.Sequence, savedAt: r.clock(),
 		}
+	}
+	if err := r.snapshots.restore(ctx, lanes); err != nil {
+		return err
 	}
 	for _, t := range program.tallies {
 		t.warmed.Store(int64(len(lanes))) // there is no history before the beginning
@@ -148,6 +155,7 @@ func (r *raiser) handle(ctx context.Context, b subscription.Batch) error {
 
 // count runs the rules over events.
 func (r *raiser) count(l *lane, list []events.Recorded) {
+	l.counting++ // for good, if it panics
 	r.evaluate(l, list)
 	for n, run := range l.crew {
 		for i := range list {
@@ -155,6 +163,7 @@ func (r *raiser) count(l *lane, list []events.Recorded) {
 			for _, h := range l.hits {
 				if n == 0 {
 					l.program.tallies[h.Rule.ID].hit(h)
+					l.share(h.Rule.ID).hits++
 					r.figures.hit(h.Rule)
 				}
 				if run.raises(h) && h.Position.Sequence > l.raised {
@@ -166,6 +175,7 @@ func (r *raiser) count(l *lane, list []events.Recorded) {
 	if len(l.crew) > 1 {
 		slices.SortStableFunc(l.pending, bySequence)
 	}
+	l.counting--
 }
 
 func bySequence(a, b engine.Hit) int { return cmp.Compare(a.Position.Sequence, b.Position.Sequence) }
@@ -190,9 +200,11 @@ func (r *raiser) evaluate(l *lane, list []events.Recorded) {
 			asked.add(list[i].Type)
 		}
 	}
-	for _, t := range l.program.tallies {
+	for id, t := range l.program.tallies {
 		if !t.rule.Ordered() {
-			t.evaluations.Add(asked.of(t.rule.Events))
+			n := asked.of(t.rule.Events)
+			t.evaluations.Add(n)
+			l.share(id).evaluations += n
 		}
 	}
 }

@@ -143,6 +143,7 @@ func (r *raiser) change(ctx context.Context, p *plan) error {
 			}
 		}
 	}
+	r.snapshots.changed(now, next)
 	r.logger.InfoContext(ctx, "the rules have been loaded anew", "running", len(p.rules), "took", r.clock().Sub(begun))
 	r.reloads.reached(p.revision)
 	return nil
@@ -310,6 +311,7 @@ func (w *warming) take(ctx context.Context) (done bool, err error) {
 	}
 	for id, c := range w.counts {
 		w.program.tallies[id].add(c)
+		*l.share(id) = share{c.evaluations, c.hits}
 	}
 	l.worked.add(l.program.plan, l.at.Partition, l.handled)
 	l.crew, l.program, l.informed = w.crew, w.program, w.program.plan.revision

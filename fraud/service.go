@@ -21,8 +21,9 @@
 //     the change (see register).
 //
 // Each instance works through the activity log from its beginning at every start,
-// to fill the rules' windows. What it finds up to where flags have been raised
-// before (the checkpoint) only counts; what comes after raises flags.
+// to fill the rules' windows, or from its snapshots on, if it has been given a place for
+// those (Deps.Snapshots) and finds some that can be used. What it finds up to where flags
+// have been raised before (the checkpoint) only counts; what comes after raises flags.
 //
 // The mechanism is in engine, what a rule may say in rule, the rules that ship in
 // rulebook, and a flag's life in flag. Internal routes, under /internal, are for
@@ -98,6 +99,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		quota: newMarkQuota(cfg.MarkQuota, s.board, deps.Metrics), users: engine.NewUsers(),
 		another: make(chan struct{}, 1),
 	}
+	s.raiser.snapshots = newSnapshotter(s.raiser, deps.Snapshots, deps.Metrics)
 	s.ordered = newOrdered(s.raiser, cfg.CutEvery)
 	var err error
 	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
@@ -208,9 +210,11 @@ func (s *Service) Run(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
-		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.ordered.follow, s.ordered.makeCuts, s.reload, s.watch, s.expire)
+		err := run.Group(ctx, s.activity.Run, s.raiser.keep, s.raiser.snapshots.run, s.ordered.follow, s.ordered.makeCuts, s.reload, s.watch, s.expire)
 		last := context.WithoutCancel(ctx)
-		return errors.Join(err, s.raiser.finish(last), s.ordered.finish(last))
+		err = errors.Join(err, s.raiser.finish(last), s.ordered.finish(last))
+		s.raiser.snapshots.finish(last)
+		return err
 	})
 }
 

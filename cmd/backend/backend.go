@@ -98,7 +98,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 		return fmt.Errorf("activity service: %w", err)
 	}
 	if b.Fraud, err = fraud.New(fraud.Config{MarkQuota: cfg.MarkQuota}, fraud.Deps{
-		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"], Labels: b.Labels,
+		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"], Snapshots: b.Snapshots, Labels: b.Labels,
 		Logger: of("fraud"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("fraud service: %w", err)

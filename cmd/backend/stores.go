@@ -25,9 +25,11 @@ import (
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/events/subscription/boltledger"
 	"github.com/meet5/backend/events/subscription/mongoledger"
+	"github.com/meet5/backend/fraud"
 	"github.com/meet5/backend/fraud/labels"
 	"github.com/meet5/backend/fraud/side/boltside"
 	"github.com/meet5/backend/fraud/side/mongoside"
+	"github.com/meet5/backend/fraud/side/snapshotdir"
 	"github.com/meet5/backend/migrations"
 	"github.com/meet5/backend/projections/memstore"
 	"github.com/meet5/backend/projections/mongostore"
@@ -58,6 +60,9 @@ type Where struct {
 	// Prefix begins the names of the MongoDB databases and of what is declared
 	// on the broker; migrations.DefaultPrefix if empty.
 	Prefix string
+	// Snapshots is the folder of the fraud service's snapshots, a cache. If empty, it
+	// is one in Data, and on real services there is none.
+	Snapshots string
 	// ReadOnly makes nothing: databases that are not there, or not up to date, are
 	// an error.
 	ReadOnly bool
@@ -95,6 +100,8 @@ const (
 	userFile     = "user.db"
 	activityFile = "activity.db"
 	fraudFile    = "fraud.db"
+	// snapshotFolder is a cache: it may be deleted.
+	snapshotFolder = "snapshots"
 )
 
 // Stores are what the services keep their data in. Close lets go of them.
@@ -102,6 +109,8 @@ type Stores struct {
 	User, Activity, Fraud log.Store
 	Vault                 vault.Vault
 	Labels                labels.Store
+	// Snapshots are the fraud service's; may be nil.
+	Snapshots fraud.Snapshots
 	// Views are the read models in memory; Versions those on MongoDB. One of the two
 	// is nil.
 	Views    views.Store
@@ -149,6 +158,11 @@ func Open(ctx context.Context, w Where, logger *slog.Logger) (*Stores, error) {
 	open := s.openFiles
 	if w.Real() {
 		open = s.openServices
+	} else if w.Snapshots == "" {
+		w.Snapshots = filepath.Join(w.Data, snapshotFolder)
+	}
+	if w.Snapshots != "" {
+		s.Snapshots = snapshotdir.Open(w.Snapshots)
 	}
 	if err := open(ctx, w, logger); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -19,6 +19,7 @@ type up struct {
 	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
 	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
 	MarkQuota     uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
+	Snapshots     string `help:"Folder for snapshots of what rules have counted, so that a start need not read all of history; a cache. DIR/snapshots of --data if not given; none with --mongo." placeholder:"DIR" env:"MEET5_SNAPSHOTS"`
 	place
 }
 
@@ -27,8 +28,10 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 	if c.Demo {
 		c.demoDefaults()
 	}
+	where := c.where()
+	where.Snapshots = c.Snapshots
 	b, err := backend.New(ctx, backend.Config{
-		Where: c.where(), AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
+		Where: where, AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
 		RateLimits: c.RateLimits == "on", MarkQuota: cmp.Or(int(c.MarkQuota), -1),
 	}, con.logger)
 	if err != nil {

@@ -29,6 +29,9 @@ import (
 //	CRC-32 (Castagnoli) of all before, of 4 bytes, little-endian
 //
 // A user, and the one in an entry, is the number in the list, from 1 on.
+//
+// Who changes what an engine keeps, or what it finds, counts the format on: else it would
+// go on from what an older build has made of the events.
 const snapshotMagic = "m5fraud2"
 
 // ErrSnapshot says that a snapshot cannot be used: it is damaged, of another build or of

@@ -3,6 +3,8 @@ package engine_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"io"
 	"maps"
 	"testing"
@@ -173,6 +175,35 @@ func refuseDamage(t *testing.T, rules []rule.Rule) {
 	broken := errors.New("the disk is gone")
 	if err := fresh(t, rules...).Restore(io.MultiReader(bytes.NewReader(b[:100]), iotest.ErrReader(broken))); !errors.Is(err, broken) || errors.Is(err, engine.ErrSnapshot) {
 		t.Errorf("a reader that fails: %v", err)
+	}
+}
+
+// What an engine keeps of some traffic, by a rule of every kind, is part of the format:
+// instances go on from snapshots of the build before.
+func TestAnEngineKeepsWhatTheFormatSays(t *testing.T) {
+	long := rule.Duration(10 * time.Minute)
+	rules := []rule.Rule{
+		{Aggregate: rule.Count, Threshold: 20, Window: rule.Window{SinceAccountCreation: 100 * long}},
+		{Aggregate: rule.Distinct, Threshold: 60, Where: rule.Where{Target: rule.New}},
+		{Aggregate: rule.PairedDistinct, Threshold: 9, Reading: rule.Both},
+		{Aggregate: rule.PairedDistinct, Threshold: 9, Reading: rule.Each, Window: rule.Window{SinceFirstEvent: long}},
+		{Aggregate: rule.InRatio, Threshold: 30, Ratio: &rule.Ratio{Of: rule.Like, Per: rule.Visit, Volume: 10}},
+		{Aggregate: rule.InSequence, Threshold: 9, Sequence: &rule.Sequence{First: rule.Visit, Then: rule.Like, Within: long}},
+		{Aggregate: rule.InRegularity, Threshold: 9, Regularity: &rule.Regularity{Variation: 50}},
+	}
+	for i := range rules {
+		r := &rules[i]
+		r.ID, r.Title = fmt.Sprintf("rule-%d", i), "t"
+		r.Key, r.Effect, r.Mode, r.Score = rule.KeyActor, rule.Flag, rule.Live, 10
+		r.Events = []rule.Kind{rule.Visit, rule.Like}
+		if r.Window == (rule.Window{}) {
+			r.Window.Sliding = long
+		}
+	}
+	b := taken(t, rules)
+	const want = "m5fraud1 90627 58209859"
+	if sum := fmt.Sprintf("%s %d %08x", b[:8], len(b), crc32.ChecksumIEEE(b)); sum != want {
+		t.Errorf("the snapshot is %s, was %s: count the number of the format on, and say here what it is now", sum, want)
 	}
 }
 
