@@ -157,8 +157,12 @@ func readSnapshotHeader(from io.Reader) (h snapshotHeader, size int, err error) 
 	if length > maxSnapshotHeader {
 		return h, 0, unusable(fromDamaged, "its header has %d bytes", length)
 	}
-	rest := make([]byte, int(length)+crc32.Size)
-	if _, err := io.ReadFull(from, rest); err != nil {
+	// What is not there takes no memory, whatever the length says.
+	rest, err := io.ReadAll(io.LimitReader(from, int64(length)+crc32.Size))
+	if err == nil && len(rest) < int(length)+crc32.Size {
+		err = io.ErrUnexpectedEOF
+	}
+	if err != nil {
 		return h, 0, cutOff(err)
 	}
 	header, sum := rest[:length], rest[length:]
