@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -21,6 +22,10 @@ type Config struct {
 	// X-Forwarded-For is believed. With none, a client's address is that of its
 	// connection.
 	TrustedProxies []netip.Prefix
+	// MaxInFlight bounds the requests that are under way at services elsewhere, or
+	// composed here; 0 means 4,096. From half of it on, what is less urgent is
+	// refused. A service in this process bounds itself.
+	MaxInFlight int
 }
 
 // Upstreams are the services behind the gateway. Each is the handler of a service
@@ -69,6 +74,9 @@ func (d *Deps) complete() error {
 	for _, u := range d.Upstreams.named() {
 		if u.handler == nil {
 			faults = append(faults, errors.New("no upstream for the "+u.name+" service is given"))
+		}
+		if r, ok := u.handler.(*remote); ok && r.fault != nil {
+			faults = append(faults, fmt.Errorf("instances of the %s service: %w", u.name, r.fault))
 		}
 	}
 	if d.Logger == nil {

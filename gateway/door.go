@@ -118,15 +118,41 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 	if from.IsValid() {
 		r.Header["X-Forwarded-For"] = []string{from.String()}
 	}
+	ctx := r.Context()
 	if caller.Subject != uuid.Nil {
-		r = r.WithContext(token.NewContext(r.Context(), caller))
+		ctx = token.NewContext(ctx, caller)
 	}
 	if rt.remote && r.Body != nil && r.Body != http.NoBody {
 		// It also covers the answer, which a service gives within seconds.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + responseTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + timeoutOf[rt.class]))
 		r.Body = http.MaxBytesReader(w, r.Body, rt.body)
 	}
-	rt.to.ServeHTTP(sw, r)
+	p, err := g.prepare(r, rt)
+	if err != nil {
+		problem.Write(sw, r, problem.Of(err))
+		return
+	}
+	defer g.load.leave(rt)
+	if p.kind != streamed {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.timeout)
+		defer cancel()
+	}
+	rt.to.ServeHTTP(sw, r.WithContext(withPlan(ctx, p)))
+}
+
+// prepare takes room for a request, once its body is here if that is short: slow
+// clients take no room.
+func (g *Gateway) prepare(r *http.Request, rt *route) (plan, error) {
+	var p plan
+	if err := g.load.refuses(rt.class); err != nil {
+		return p, err
+	}
+	p, err := rt.plan(r)
+	if err != nil {
+		return p, err
+	}
+	return p, g.load.enter(rt)
 }
 
 // refuse answers with the problem that err is. pattern is empty if no path

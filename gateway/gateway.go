@@ -13,8 +13,12 @@
 //     routes; the memory for that is bounded, whoever comes;
 //   - a service in this process is called directly: its request is passed as it
 //     is, unbuffered and unwrapped;
-//   - a service elsewhere that does not answer is a 503 with Retry-After. A
-//     request is sent to another instance only if nothing of it has been sent;
+//   - a service elsewhere that does not answer is a 503 with Retry-After, and takes
+//     nothing from the others: each has its own room, breaker and retry budget. A
+//     request is sent again only if nothing of it has been sent, or if to carry it
+//     out twice does no harm;
+//   - when too much is under way, batches and moderation are refused first, then
+//     reads and writes, sign-in last;
 //   - an answer that the gateway composes of several services' is given even if
 //     one of them is ill, and says what is missing.
 //
@@ -28,6 +32,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/meet5/backend/service/health"
@@ -47,6 +52,7 @@ type Gateway struct {
 	checks   *health.Registry
 	routes   router
 	remotes  []*remote
+	load     load
 }
 
 // New makes the gateway. It does no I/O; an error is a fault of deps.
@@ -58,8 +64,14 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		verifier: deps.Verifier, up: deps.Upstreams, log: deps.Logger, now: deps.Clock,
 		trusted: cfg.TrustedProxies, checks: deps.Health,
 	}
+	if g.load.most = int64(cfg.MaxInFlight); g.load.most <= 0 {
+		g.load.most = maxInFlight
+	}
 	if deps.Metrics != nil {
 		g.requests = metrics.NewRequests(deps.Metrics, "gateway")
+		if err := deps.Metrics.Register(newUpstreamMetrics(g)); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
 	}
 	if cfg.RateLimits {
 		g.limits = newLimiter(maxBuckets)
@@ -102,12 +114,15 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
 // Health holds the checks that /readyz runs.
 func (g *Gateway) Health() *health.Registry { return g.checks }
 
-// Run blocks until ctx ends, then lets go of connections that nobody uses.
-// Nothing else ends it; requests under way are the server's to drain.
+// Run follows the instances of services elsewhere until ctx ends, then lets go of
+// connections that nobody uses. Nothing else ends it; requests under way are the
+// server's to drain.
 func (g *Gateway) Run(ctx context.Context) error {
-	<-ctx.Done()
+	var wait sync.WaitGroup
+	defer wait.Wait()
 	for _, r := range g.remotes {
-		r.transport.CloseIdleConnections()
+		wait.Go(func() { r.run(ctx) })
 	}
+	<-ctx.Done()
 	return nil
 }

@@ -26,6 +26,8 @@ const (
 	classes
 )
 
+var classNames = [classes]string{"free", "auth", "batch", "moderation", "read", "write"}
+
 // limit is a token bucket: so many a second, and so many at once.
 type limit struct {
 	perSecond rate.Limit

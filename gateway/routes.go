@@ -49,8 +49,10 @@ type route struct {
 	who     access
 	class   class
 	body    int64 // limit in bytes; 0 means defaultBody
-	remote  bool  // to is a service elsewhere
-	inPlace bool  // to is a service in this process, which measures by itself
+	repeat  repeatable
+	stream  bool // the answer may go on for hours
+	remote  bool // to is a service elsewhere
+	inPlace bool // to is a service in this process, which measures by itself
 }
 
 // own is a handler of the gateway itself.
@@ -67,7 +69,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "GET", path: "/metrics", to: own{p.metrics}, who: anyone, class: free},
 		{method: "GET", path: "/openapi.json", to: own{p.openapi}, who: anyone, class: read},
 		{method: "GET", path: "/readyz", to: own{p.ready}, who: anyone, class: free},
-		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write},
+		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write, repeat: byID},
 		{method: "POST", path: "/v1/activities/batch", to: up.Activity, who: member, class: batch, body: batchBody},
 		{method: "GET", path: "/v1/admin/subscriptions", to: own{http.HandlerFunc(g.serveSubscriptions)}, who: admin, class: moderation},
 		{method: "POST", path: "/v1/admin/users/{id}/roles", to: up.User, who: admin, class: moderation},
@@ -81,7 +83,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "DELETE", path: "/v1/backtests/{id}", to: up.Fraud, who: tester, class: moderation},
 		{method: "GET", path: "/v1/backtests/{id}", to: up.Fraud, who: tester, class: moderation},
 		{method: "GET", path: "/v1/logs", to: up.Projections, who: analyst, class: read},
-		{method: "GET", path: "/v1/logs/{log}/events", to: up.Projections, who: analyst, class: read},
+		{method: "GET", path: "/v1/logs/{log}/events", to: up.Projections, who: analyst, class: read, stream: true},
 		{method: "DELETE", path: "/v1/me", to: up.User, who: member, class: write},
 		{method: "GET", path: "/v1/me", to: up.User, who: member, class: read},
 		{method: "PATCH", path: "/v1/me", to: up.User, who: member, class: write},
