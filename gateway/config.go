@@ -30,6 +30,9 @@ type Upstreams struct {
 	Activity    http.Handler
 	Fraud       http.Handler
 	Projections http.Handler
+	// Streams is the projections service for answers that do not end, if those are
+	// to go another way; Projections if nil.
+	Streams http.Handler
 }
 
 type namedUpstream struct {
@@ -70,6 +73,9 @@ func (d *Deps) complete() error {
 		if u.handler == nil {
 			faults = append(faults, errors.New("no upstream for the "+u.name+" service is given"))
 		}
+	}
+	if d.Upstreams.Streams == nil {
+		d.Upstreams.Streams = d.Upstreams.Projections
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

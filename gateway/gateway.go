@@ -47,6 +47,8 @@ type Gateway struct {
 	checks   *health.Registry
 	routes   router
 	remotes  []*remote
+	serving  context.Context // ends when the gateway drains
+	drain    context.CancelFunc
 }
 
 // New makes the gateway. It does no I/O; an error is a fault of deps.
@@ -58,6 +60,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 		verifier: deps.Verifier, up: deps.Upstreams, log: deps.Logger, now: deps.Clock,
 		trusted: cfg.TrustedProxies, checks: deps.Health,
 	}
+	g.serving, g.drain = context.WithCancel(context.Background())
 	if deps.Metrics != nil {
 		g.requests = metrics.NewRequests(deps.Metrics, "gateway")
 	}
@@ -86,6 +89,9 @@ func (g *Gateway) checkUpstreams() {
 	if own {
 		g.checks = health.New(g.log)
 	}
+	if r, ok := g.up.Streams.(*remote); ok && g.up.Streams != g.up.Projections {
+		g.remotes = append(g.remotes, r)
+	}
 	for _, u := range g.up.named() {
 		if r, ok := u.handler.(*remote); ok {
 			g.remotes = append(g.remotes, r)
@@ -102,10 +108,11 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
 // Health holds the checks that /readyz runs.
 func (g *Gateway) Health() *health.Registry { return g.checks }
 
-// Run blocks until ctx ends, then lets go of connections that nobody uses.
+// Run blocks until ctx ends, then ends streams of events and lets go of connections that nobody uses.
 // Nothing else ends it; requests under way are the server's to drain.
 func (g *Gateway) Run(ctx context.Context) error {
 	<-ctx.Done()
+	g.drain()
 	for _, r := range g.remotes {
 		r.transport.CloseIdleConnections()
 	}

@@ -30,6 +30,10 @@ const (
 	idleFor   = 60 * time.Second
 	// maxConns bounds the connections to one instance. Beyond it requests wait.
 	maxConns = 1024
+	// maxStreams is maxConns where answers do not end, and streamCopySize is copySize:
+	// a stream holds its buffer for as long as it lasts.
+	maxStreams     = 20_000
+	streamCopySize = 2 << 10
 	// copySize is the size, in bytes, of a buffer that answers are copied with.
 	copySize = 32 << 10
 	// upstreamRetry is what a client is told when no instance answers.
@@ -46,6 +50,8 @@ type RemoteOptions struct {
 	// ByActor sends what a user writes to the instance that their partition of the
 	// activity log belongs to, so that writers of one partition seldom meet.
 	ByActor bool
+	// Streams is for answers that do not end: many at once, with little memory each.
+	Streams bool
 	// Logger drops everything if nil.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.
@@ -80,13 +86,19 @@ func Remote(urls []*url.URL, o RemoteOptions) http.Handler {
 		IdleConnTimeout:       idleFor,
 		DisableCompression:    true, // pass on what was asked for and answered
 	}}
+	size := copySize
+	if o.Streams {
+		size = streamCopySize
+		r.transport.MaxConnsPerHost = maxStreams
+		r.transport.ReadBufferSize, r.transport.WriteBufferSize = streamCopySize, streamCopySize
+	}
 	r.balancer = newBalancer(urls, r.transport, o)
 	r.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      r.balancer,
 		ModifyResponse: dropOwn,
 		ErrorHandler:   r.fail,
-		BufferPool:     &buffers{},
+		BufferPool:     &buffers{size: size},
 		ErrorLog:       slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
 	return r
@@ -174,13 +186,16 @@ func (r *remote) ask(ctx context.Context, base *url.URL) error {
 }
 
 // buffers is the proxy's pool of copy buffers.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[copySize]byte); ok {
-		return p[:]
-	}
-	return make([]byte, copySize)
+type buffers struct {
+	size int
+	pool sync.Pool
 }
 
-func (b *buffers) Put(p []byte) { b.pool.Put((*[copySize]byte)(p)) }
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, b.size)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

@@ -88,6 +88,8 @@ func realMain(ctx context.Context) error {
 	}
 	keys := token.NewRemoteKeySet(f.JWKSURL, &http.Client{Timeout: keysTimeout}, time.Now)
 	o := gateway.RemoteOptions{Logger: logger}
+	streams := o
+	streams.Streams = true
 	byActor := o
 	byActor.ByActor = true
 	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", TrustedProxies: f.TrustedProxies}, gateway.Deps{
@@ -97,6 +99,7 @@ func realMain(ctx context.Context) error {
 			Activity:    gateway.Remote(f.ActivityURL, byActor),
 			Fraud:       gateway.Remote(f.FraudURL, o),
 			Projections: gateway.Remote(f.ProjectionsURL, o),
+			Streams:     gateway.Remote(f.ProjectionsURL, streams),
 		},
 		Logger:  logger,
 		Metrics: metrics.NewRegistry(),
