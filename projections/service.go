@@ -129,14 +129,14 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	}
 }
 
-// Subscriptions are those that run now: that of the notices, the read models' and,
-// while the service changes over to another version of them, that one's, too.
+// Subscriptions are those that run now: the read models', while the service changes
+// over to another version of them that one's, too, and last that of the notices.
 func (s *Service) Subscriptions() []*subscription.Subscription {
-	out := []*subscription.Subscription{s.notices.Subscription()}
+	var out []*subscription.Subscription
 	for _, e := range s.editions() {
 		out = append(out, e.sub)
 	}
-	return out
+	return append(out, s.notices.Subscription())
 }
 
 // AddChecks adds what the service's readiness depends on: that the version of the
