@@ -38,6 +38,7 @@ type balancer struct {
 	sources  []*source
 	fixed    bool // no source is a name
 	resolver *net.Resolver
+	streams  bool          // see RemoteOptions
 	every    time.Duration // between lookups
 	known    chan struct{} // closed after the first lookup
 	again    chan struct{} // an instance could not be connected to
@@ -54,7 +55,7 @@ type balancer struct {
 
 func newBalancer(sources []*source, o RemoteOptions) *balancer {
 	b := &balancer{byActor: o.ByActor, now: o.Clock, random: o.Random, log: o.Logger,
-		sources: sources, fixed: true, resolver: o.Resolver, every: resolveEvery,
+		sources: sources, fixed: true, resolver: o.Resolver, streams: o.Streams, every: resolveEvery,
 		known: make(chan struct{}), again: make(chan struct{}, 1)}
 	if b.random == nil {
 		b.random = rand.Uint64
@@ -149,7 +150,7 @@ func (b *balancer) change(ctx context.Context, all []address) {
 			next = append(next, old[at])
 			continue
 		}
-		i := newInstance(a, b.resolver)
+		i := newInstance(a, b.resolver, b.streams)
 		i.share.Store(greatestShare(old))
 		next, came = append(next, i), append(came, i)
 	}

@@ -35,6 +35,9 @@ type Upstreams struct {
 	Activity    http.Handler
 	Fraud       http.Handler
 	Projections http.Handler
+	// Streams is the projections service for answers that do not end, if those are
+	// to go another way; Projections if nil.
+	Streams http.Handler
 }
 
 type namedUpstream struct {
@@ -78,6 +81,9 @@ func (d *Deps) complete() error {
 		if r, ok := u.handler.(*remote); ok && r.fault != nil {
 			faults = append(faults, fmt.Errorf("instances of the %s service: %w", u.name, r.fault))
 		}
+	}
+	if d.Upstreams.Streams == nil {
+		d.Upstreams.Streams = d.Upstreams.Projections
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

@@ -53,6 +53,8 @@ type Gateway struct {
 	routes   router
 	remotes  []*remote
 	load     load
+	serving  context.Context // ends when the gateway drains
+	drain    context.CancelFunc
 }
 
 // New makes the gateway. It does no I/O; an error is a fault of deps.
@@ -67,6 +69,7 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if g.load.most = int64(cfg.MaxInFlight); g.load.most <= 0 {
 		g.load.most = maxInFlight
 	}
+	g.serving, g.drain = context.WithCancel(context.Background())
 	if deps.Metrics != nil {
 		g.requests = metrics.NewRequests(deps.Metrics, "gateway")
 		if err := deps.Metrics.Register(newUpstreamMetrics(g)); err != nil {
@@ -98,6 +101,9 @@ func (g *Gateway) checkUpstreams() {
 	if own {
 		g.checks = health.New(g.log)
 	}
+	if r, ok := g.up.Streams.(*remote); ok && g.up.Streams != g.up.Projections {
+		g.remotes = append(g.remotes, r)
+	}
 	for _, u := range g.up.named() {
 		if r, ok := u.handler.(*remote); ok {
 			g.remotes = append(g.remotes, r)
@@ -114,9 +120,9 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
 // Health holds the checks that /readyz runs.
 func (g *Gateway) Health() *health.Registry { return g.checks }
 
-// Run follows the instances of services elsewhere until ctx ends, then lets go of
-// connections that nobody uses. Nothing else ends it; requests under way are the
-// server's to drain.
+// Run follows the instances of services elsewhere until ctx ends, then ends streams of
+// events and lets go of connections that nobody uses. Nothing else ends it; requests
+// under way are the server's to drain.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
@@ -124,5 +130,6 @@ func (g *Gateway) Run(ctx context.Context) error {
 		wait.Go(func() { r.run(ctx) })
 	}
 	<-ctx.Done()
+	g.drain()
 	return nil
 }

@@ -27,7 +27,7 @@ const (
 
 // instanceRoom is how many requests one instance may have under way; it is passed
 // over when it is full.
-var instanceRoom = [kinds]int64{ordinary: 512, bulky: 32, streamed: 10_240}
+var instanceRoom = [kinds]int64{ordinary: 512, bulky: 32, streamed: 20_480}
 
 // windows is how many intervals the balance is measured over: a minute.
 const windows = 6
@@ -60,7 +60,7 @@ type instance struct {
 	marks     [windows]uint64 // requests at the end of the last intervals, oldest first
 }
 
-func newInstance(a address, resolver *net.Resolver) *instance {
+func newInstance(a address, resolver *net.Resolver, streams bool) *instance {
 	i := &instance{address: a, url: &url.URL{Scheme: a.scheme, Host: a.host}}
 	i.transport = &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: dialTimeout, Resolver: resolver}).DialContext,
@@ -68,6 +68,9 @@ func newInstance(a address, resolver *net.Resolver) *instance {
 		MaxIdleConnsPerHost: idleConns,
 		IdleConnTimeout:     idleFor,
 		DisableCompression:  true, // pass on what was asked for and answered
+	}
+	if streams {
+		i.transport.ReadBufferSize, i.transport.WriteBufferSize = streamCopySize, streamCopySize
 	}
 	if a.serverName != "" && a.scheme == "https" {
 		i.transport.TLSClientConfig = &tls.Config{ServerName: a.serverName, MinVersion: tls.VersionTLS12}

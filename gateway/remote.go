@@ -28,6 +28,9 @@ const (
 	// time, which is shorter than the 120 s after which a service closes them.
 	idleConns = 128
 	idleFor   = 60 * time.Second
+	// streamCopySize is copySize where answers do not end: a stream holds its buffer for
+	// as long as it lasts.
+	streamCopySize = 2 << 10
 	// copySize is the size, in bytes, of a buffer that answers are copied with.
 	copySize = 32 << 10
 	// upstreamRetry is what a client is told when no instance answers.
@@ -42,7 +45,7 @@ const (
 // serviceRoom is how many requests may be under way at one service, all instances
 // together. It is well below what the gateway as a whole may have under way, so
 // that a service that hangs cannot take all of that.
-var serviceRoom = [kinds]uint{ordinary: 1024, bulky: 64, streamed: 20_480}
+var serviceRoom = [kinds]uint{ordinary: 1024, bulky: 64, streamed: 40_960}
 
 // refusal is why a request did not get to any instance.
 type refusal uint8
@@ -69,6 +72,8 @@ type RemoteOptions struct {
 	ByActor bool
 	// Resolver looks names up; the system's if nil.
 	Resolver *net.Resolver
+	// Streams is for answers that do not end: many at once, with little memory each.
+	Streams bool
 	// Logger drops everything if nil.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.
@@ -122,12 +127,16 @@ func Remote(urls []*url.URL, o RemoteOptions) Upstream {
 	for k := range r.rooms {
 		r.rooms[k] = newRoom(serviceRoom[k])
 	}
+	size := copySize
+	if o.Streams {
+		size = streamCopySize
+	}
 	r.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
 		Transport:      r,
 		ModifyResponse: dropOwn,
 		ErrorHandler:   r.fail,
-		BufferPool:     &buffers{},
+		BufferPool:     &buffers{size: size},
 		ErrorLog:       slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
 	return r
@@ -262,13 +271,16 @@ func askReady(ctx context.Context, i *instance) error {
 }
 
 // buffers is the proxy's pool of copy buffers.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[copySize]byte); ok {
-		return p[:]
-	}
-	return make([]byte, copySize)
+type buffers struct {
+	size int
+	pool sync.Pool
 }
 
-func (b *buffers) Put(p []byte) { b.pool.Put((*[copySize]byte)(p)) }
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, b.size)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

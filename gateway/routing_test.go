@@ -34,6 +34,7 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"GET /v1/me/likes/given":                            "projections",
 		"GET /v1/me/matches":                                "projections",
 		"GET /v1/me/stats":                                  "projections",
+		"GET /v1/me/events":                                 "projections",
 		"GET /v1/logs":                                      "projections",
 		"GET /v1/logs/activity/events?limit=2":              "projections",
 		"POST /v1/moderation/bulk":                          "fraud",

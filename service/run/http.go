@@ -18,6 +18,10 @@ const (
 	idleTimeout = 120 * time.Second
 	// maxHeaderBytes has room for a token and cookies that are not ours.
 	maxHeaderBytes = 32 << 10
+	// writeTimeout is how long a client may take to receive what is ready for it, a
+	// piece of an answer at a time. It ends those that ask and do not read; an answer
+	// that is read may take for ever.
+	writeTimeout = 30 * time.Second
 	// defaultDrain is how long requests under way may take to end.
 	defaultDrain = 10 * time.Second
 )
@@ -76,7 +80,7 @@ func HTTP(ctx context.Context, s Server) error {
 		BaseContext:       func(net.Listener) context.Context { return requests },
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	go func() { served <- server.Serve(impatient{listener}) }()
 	if s.OnListen != nil {
 		s.OnListen(listener.Addr())
 	}
@@ -103,4 +107,26 @@ func HTTP(ctx context.Context, s Server) error {
 	err = errors.Join(err, server.Close())
 	cut()
 	return fmt.Errorf("drain %s: %w", listener.Addr(), err)
+}
+
+// impatient is a listener whose connections do not wait for ever for their peer to
+// read.
+type impatient struct{ net.Listener }
+
+func (l impatient) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return impatientConn{c}, nil
+}
+
+type impatientConn struct{ net.Conn }
+
+// Write implements io.Writer.
+func (c impatientConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }

@@ -88,12 +88,15 @@ func realMain(ctx context.Context) error {
 	if f.DNSServer != "" {
 		o.Resolver = gateway.ResolverAt(f.DNSServer)
 	}
+	streams := o
+	streams.Streams = true
 	byActor := o
 	byActor.ByActor = true
 	up := gateway.Upstreams{
 		Activity:    gateway.Remote(f.ActivityURL, byActor),
 		Fraud:       gateway.Remote(f.FraudURL, o),
 		Projections: gateway.Remote(f.ProjectionsURL, o),
+		Streams:     gateway.Remote(f.ProjectionsURL, streams),
 	}
 	user := gateway.Remote(f.UserURL, o)
 	up.User = user
