@@ -62,6 +62,7 @@ func (g *Gateway) table(p pages) []route {
 	lists, operations := own{decorator{g}}, own{http.HandlerFunc(g.byService)}
 	return []route{
 		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read},
+		{method: "GET", path: "/.well-known/openid-configuration", to: up.User, who: anyone, class: read},
 		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read},
 		{method: "GET", path: "/livez", to: own{p.live}, who: anyone, class: free},
 		{method: "GET", path: "/metrics", to: own{p.metrics}, who: anyone, class: free},
@@ -69,6 +70,8 @@ func (g *Gateway) table(p pages) []route {
 		{method: "GET", path: "/readyz", to: own{p.ready}, who: anyone, class: free},
 		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write},
 		{method: "POST", path: "/v1/activities/batch", to: up.Activity, who: member, class: batch, body: batchBody},
+		{method: "GET", path: "/v1/admin/keys", to: up.User, who: admin, class: moderation},
+		{method: "POST", path: "/v1/admin/keys/rotate", to: up.User, who: admin, class: moderation},
 		{method: "GET", path: "/v1/admin/subscriptions", to: own{http.HandlerFunc(g.serveSubscriptions)}, who: admin, class: moderation},
 		{method: "POST", path: "/v1/admin/users/{id}/roles", to: up.User, who: admin, class: moderation},
 		{method: "GET", path: "/v1/admin/{service}/parked", to: operations, who: admin, class: moderation},

@@ -17,6 +17,9 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 	h := newHouse(t, gateway.Config{})
 	for route, service := range map[string]string{
 		"GET /.well-known/jwks.json":                        "user",
+		"GET /.well-known/openid-configuration":             "user",
+		"GET /v1/admin/keys":                                "user",
+		"POST /v1/admin/keys/rotate":                        "user",
 		"POST /v1/users":                                    "user",
 		"POST /v1/sessions":                                 "user",
 		"POST /v1/sessions/refresh":                         "user",

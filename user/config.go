@@ -1,6 +1,7 @@
 package user
 
 import (
+	"cmp"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/meet5/backend/events/bus"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/user/account"
 	"github.com/meet5/backend/user/vault"
 )
@@ -45,6 +47,13 @@ type Config struct {
 	// begins. Either both are set or none.
 	AdminEmail    string
 	AdminPassword string
+	// KeyLife is how long a key signs access tokens until the next one does, at
+	// least MinKeyLife; DefaultKeyLife if 0.
+	KeyLife time.Duration
+	// Issuer is the iss of access tokens, an https URL under which the gateway is
+	// reached from outside; token.Issuer, and no OpenID discovery, if empty. Whoever
+	// checks tokens must be told, too.
+	Issuer string
 	// Idle is the longest time after which what another log or another instance
 	// says is noticed without a hint from the bus; one second if 0.
 	Idle time.Duration
@@ -96,12 +105,20 @@ func (d *Deps) check() error {
 	return errors.Join(faults...)
 }
 
+func (c Config) keyLife() time.Duration { return cmp.Or(c.KeyLife, DefaultKeyLife) }
+
 // check reports every fault at once. No message repeats the password.
 func (c Config) check() error {
-	if c.AdminEmail == "" && c.AdminPassword == "" {
-		return nil
-	}
 	var faults []error
+	if c.keyLife() < MinKeyLife {
+		faults = append(faults, fmt.Errorf("KeyLife (MEET5_KEY_LIFE) must be at least %v", MinKeyLife))
+	}
+	if err := token.CheckIssuer(c.Issuer); err != nil {
+		faults = append(faults, fmt.Errorf("Issuer (MEET5_ISSUER) %w", err))
+	}
+	if c.AdminEmail == "" && c.AdminPassword == "" {
+		return errors.Join(faults...)
+	}
 	if _, ok := account.FoldEmail(c.AdminEmail); !ok {
 		faults = append(faults, errors.New("AdminEmail (MEET5_ADMIN_EMAIL) must be an e-mail address"))
 	}

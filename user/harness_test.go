@@ -292,8 +292,7 @@ func (w *world) admin() tokens {
 	w.Helper()
 	w.run(w.service)
 	w.eventually("the admin is there", func() bool {
-		return w.call(request{method: "POST", path: "/v1/sessions",
-			body: `{"login":"admin","password":"the admin's password"}`}).status == http.StatusCreated
+		return w.readiness(w.service).Checks["user-start"].Status == "ok"
 	})
 	return w.signIn("admin", "the admin's password")
 }
@@ -394,6 +393,13 @@ func (w *world) contents(path string) []byte {
 	raw, err := os.ReadFile(path)
 	w.must(err)
 	return raw
+}
+
+func (w *world) unbase64(s string) []byte {
+	w.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "="))
+	w.must(err)
+	return b
 }
 
 func (w *world) base64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

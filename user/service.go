@@ -11,6 +11,8 @@
 //     destroys the key, and with it what every copy of the log says of them;
 //   - password hashes, keys and refresh tokens are never in the log;
 //   - whether a login is known cannot be told from the answer or its time;
+//   - keys that sign access tokens are rotated without a token being refused for
+//     it, by any number of instances at once;
 //   - a refresh token works once, and its reuse ends its session;
 //   - a user is fraudulent while a confirmed flag of theirs is not overturned,
 //     however often a decision is delivered.
@@ -71,7 +73,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		accounts: accounts{log: deps.Log, vault: deps.Vault, clock: deps.Clock, rand: deps.Rand},
 		cfg:      cfg,
 		logger:   deps.Logger,
-		keys:     newKeyrings(deps.Vault, deps.Rand),
+		keys:     newKeyrings(deps.Vault, deps.Rand, deps.Clock),
 		hasher:   password.NewHasher(deps.Rand),
 		cards:    newCards(maxCards),
 	}
@@ -91,14 +93,17 @@ func New(cfg Config, deps Deps) (*Service, error) {
 func (s *Service) routes(deps Deps) http.Handler {
 	e := web.New(web.Options{Service: "user", Logger: deps.Logger, Metrics: deps.Metrics})
 	e.Use(showErrors, boundTime)
-	verifier := token.NewVerifier(s.keys, deps.Clock)
+	verifier := token.NewVerifier(s.keys, deps.Clock, s.cfg.Issuer)
 	anyone := token.Require(verifier)
 	admin := token.Require(verifier, token.RoleAdmin)
 	moderator := token.Require(verifier, token.RoleModerator)
 
 	e.GET("/.well-known/jwks.json", s.handleKeys)
+	e.GET("/.well-known/openid-configuration", s.handleDiscovery)
 	e.POST("/internal/users/cards", s.handleCards, anyone)
 	e.GET("/internal/users/:id", s.handleCase, moderator)
+	e.GET("/v1/admin/keys", s.handleListKeys, admin)
+	e.POST("/v1/admin/keys/rotate", s.handleRotateKeys, admin)
 	e.POST("/v1/admin/users/:id/roles", s.handleRoles, admin)
 	e.DELETE("/v1/me", s.handleErase, anyone)
 	e.GET("/v1/me", s.handleMe, anyone)
@@ -185,7 +190,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.start(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	functions := []func(context.Context) error{s.tidy}
+	functions := []func(context.Context) error{s.tidy, s.rotateKeys}
 	for _, sub := range s.subscriptions {
 		functions = append(functions, sub.Run)
 	}

@@ -83,7 +83,7 @@ func answerSession(c echo.Context, access string, refresh refreshToken) error {
 
 func (s *Service) signAccess(ring *keyring, session, user uuid.UUID, roles []string) (string, error) {
 	now := s.clock()
-	return ring.signer.Sign(token.Claims{
+	return ring.signing(now).signer.As(s.cfg.Issuer).Sign(token.Claims{
 		Subject: user, Session: session, Roles: roles,
 		IssuedAt: now, ExpiresAt: now.Add(AccessLifetime),
 	})

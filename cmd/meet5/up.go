@@ -19,6 +19,8 @@ type up struct {
 	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
 	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
 	MarkQuota     uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
+	KeyLife time.Duration `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
+	Issuer  string        `help:"URL under which this is reached from outside: the iss of tokens, with OpenID discovery." placeholder:"URL" env:"MEET5_ISSUER"`
 	place
 }
 
@@ -30,6 +32,7 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 	b, err := backend.New(ctx, backend.Config{
 		Where: c.where(), AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
 		RateLimits: c.RateLimits == "on", MarkQuota: cmp.Or(int(c.MarkQuota), -1),
+		KeyLife: c.KeyLife, Issuer: c.Issuer,
 	}, con.logger)
 	if err != nil {
 		return err

@@ -4,8 +4,8 @@
 //
 // A Vault promises, and vaulttest checks on every adapter:
 //
-//  1. what is kept under a name is kept once: of any number of instances that
-//     bring a value of their own, all get the same one back;
+//  1. what is kept under a name is kept once, until it is forgotten: of any number
+//     of instances that bring a value of their own, all get the same one back;
 //  2. so with a user's key: it is never replaced, and once erased it is gone and
 //     no key can be kept for that user again;
 //  3. a session's token is exchanged at most once; who brings one that was
@@ -72,6 +72,11 @@ type Vault interface {
 	// Keep keeps value under name unless a value is there, and returns the one
 	// that is there from now on.
 	Keep(ctx context.Context, name string, value []byte) ([]byte, error)
+
+	// Kept returns what is kept under the names that begin with prefix.
+	Kept(ctx context.Context, prefix string) (map[string][]byte, error)
+	// Forget drops what is kept under the names. It may be repeated.
+	Forget(ctx context.Context, names ...string) error
 
 	// Enrol keeps a new user's key and password hash, both or none. It fails
 	// with ErrExists if the user is known or erased.

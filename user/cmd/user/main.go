@@ -4,6 +4,7 @@ package main
 import (
 	"context"
 	"os"
+	"time"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/subscription/mongoledger"
@@ -18,6 +19,9 @@ type flags struct {
 	node.Flags
 	AdminEmail    string `help:"E-mail of the first admin, on a first start." env:"MEET5_ADMIN_EMAIL"`
 	AdminPassword string `help:"Password of the first admin, on a first start." env:"MEET5_ADMIN_PASSWORD"`
+
+	KeyLife time.Duration `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
+	Issuer  string        `help:"URL of the gateway for those outside: the iss of tokens, with OpenID discovery. Tell the other services, too." placeholder:"URL" env:"MEET5_ISSUER"`
 }
 
 func main() { run.Main("user", realMain) }
@@ -33,7 +37,7 @@ func realMain(ctx context.Context) error {
 	}
 	db := n.Database("user")
 	n.Await("the user service's ledger", mongoledger.Open(db).Check)
-	s, err := user.New(user.Config{AdminEmail: f.AdminEmail, AdminPassword: f.AdminPassword}, user.Deps{
+	s, err := user.New(user.Config{AdminEmail: f.AdminEmail, AdminPassword: f.AdminPassword, KeyLife: f.KeyLife, Issuer: f.Issuer}, user.Deps{
 		Log: n.Log(events.UserLog, events.UserPartitions), Fraud: n.Reader(events.FraudLog, events.FraudPartitions),
 		Vault: mongovault.Open(db), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
 	})

@@ -38,7 +38,9 @@ func TestAServerThatIsGoneIsUnavailable(t *testing.T) {
 	_, keys := v.Keys(t.Context(), uuid.New())
 	_, hash := v.PasswordHash(t.Context(), uuid.New())
 	_, kept := v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{uuid.New(): {}})
+	_, all := v.Kept(t.Context(), "")
 	for name, err := range map[string]error{
+		"Kept": all, "Forget": v.Forget(t.Context(), "name"),
 		"Keep": keep, "Keys": keys, "PasswordHash": hash, "KeepKeys": kept,
 		"Enrol":         v.Enrol(t.Context(), uuid.New(), vault.Key{}, "hash"),
 		"Erase":         v.Erase(t.Context(), uuid.New()),

@@ -28,6 +28,7 @@ func Run(t *testing.T, open func(t *testing.T) vault.Vault) {
 	}{
 		{"what is kept under a name is kept once", keepsOnce},
 		{"of many who keep a value under one name all get the same", keepsOnceConcurrently},
+		{"what is kept is found by how its name begins, until it is forgotten", forgets},
 		{"a user is enrolled once, with key and password", enrolsOnce},
 		{"of many who enrol one user one succeeds", enrolsOnceConcurrently},
 		{"keys are kept in bulk and never replaced", keepsKeys},
@@ -68,6 +69,21 @@ func keepsOnceConcurrently(t *testing.T, v vault.Vault) {
 	if got[0] == "" {
 		t.Error("nothing was kept")
 	}
+}
+
+func forgets(t *testing.T, v vault.Vault) {
+	for _, name := range []string{"key", "key-1", "key-2", "key-10", "kez-1"} {
+		must(v.Keep(t.Context(), name, []byte("of "+name)))(t)
+	}
+	equal(t, "what is kept", must(v.Kept(t.Context(), "key-"))(t),
+		map[string][]byte{"key-1": []byte("of key-1"), "key-2": []byte("of key-2"), "key-10": []byte("of key-10")})
+	for range 2 {
+		noError(t, v.Forget(t.Context(), "key-1", "key-2", "nothing"))
+	}
+	noError(t, v.Forget(t.Context()))
+	equal(t, "what is left", must(v.Kept(t.Context(), "key-"))(t), map[string][]byte{"key-10": []byte("of key-10")})
+	equal(t, "nothing", must(v.Kept(t.Context(), "x"))(t), map[string][]byte{})
+	equal(t, "what is kept anew", string(must(v.Keep(t.Context(), "key-1", []byte("new")))(t)), "new")
 }
 
 func enrolsOnce(t *testing.T, v vault.Vault) {
