@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/netip"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,6 +55,9 @@ type Config struct {
 	// reached from outside; token.Issuer, and no OpenID discovery, if empty. Whoever
 	// checks tokens must be told, too.
 	Issuer string
+	// Gateways are the networks that gateways call from, whose X-Forwarded-For is
+	// believed. With none, a client's address is that of its connection.
+	Gateways []netip.Prefix
 	// Idle is the longest time after which what another log or another instance
 	// says is noticed without a hint from the bus; one second if 0.
 	Idle time.Duration
@@ -114,7 +118,7 @@ func (c Config) check() error {
 		faults = append(faults, fmt.Errorf("KeyLife (MEET5_KEY_LIFE) must be at least %v", MinKeyLife))
 	}
 	if err := token.CheckIssuer(c.Issuer); err != nil {
-		faults = append(faults, fmt.Errorf("Issuer (MEET5_ISSUER) %w", err))
+		faults = append(faults, fmt.Errorf("the Issuer (MEET5_ISSUER) %w", err))
 	}
 	if c.AdminEmail == "" && c.AdminPassword == "" {
 		return errors.Join(faults...)

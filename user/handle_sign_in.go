@@ -6,6 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events/log"
@@ -55,13 +56,31 @@ func (s *Service) handleSignIn(c echo.Context) error {
 		return err
 	}
 	if !matches {
-		return problem.Unauthorized("login or password is wrong")
+		return wrongLogin()
 	}
-	access, refresh, err := s.startSession(ctx, ring, a.ID, a.Roles)
+	access, refresh, err := s.startSession(c, ring, a.ID, a.Roles)
 	if err != nil {
 		return err
 	}
+	if err := s.stillGood(ctx, a.ID, hash, refresh); err != nil {
+		return err
+	}
 	return answerSession(c, access, refresh)
+}
+
+func wrongLogin() *problem.Problem { return problem.Unauthorized("login or password is wrong") }
+
+// stillGood ends a session that was started while its password was changed: that
+// has ended all others, and must not miss this one.
+func (s *Service) stillGood(ctx context.Context, user uuid.UUID, hash string, started refreshToken) error {
+	now, err := s.vault.PasswordHash(ctx, user)
+	if err == nil && now == hash {
+		return nil
+	}
+	if err := errors.Join(err, s.vault.EndSession(ctx, started.session)); err != nil && !errors.Is(err, vault.ErrNotFound) {
+		return err
+	}
+	return wrongLogin()
 }
 
 // credentials finds the account of a login and its password hash, which is empty

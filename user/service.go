@@ -13,6 +13,8 @@
 //   - whether a login is known cannot be told from the answer or its time;
 //   - keys that sign access tokens are rotated without a token being refused for
 //     it, by any number of instances at once;
+//   - changing the password ends every other session, also one that is being
+//     started meanwhile with the old one;
 //   - a refresh token works once, and its reuse ends its session;
 //   - a user is fraudulent while a confirmed flag of theirs is not overturned,
 //     however often a decision is delivered.
@@ -91,7 +93,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 
 // routes lists what the service serves, sorted by path.
 func (s *Service) routes(deps Deps) http.Handler {
-	e := web.New(web.Options{Service: "user", Logger: deps.Logger, Metrics: deps.Metrics})
+	e := web.New(web.Options{Service: "user", Logger: deps.Logger, Metrics: deps.Metrics, TrustedProxies: s.cfg.Gateways})
 	e.Use(showErrors, boundTime)
 	verifier := token.NewVerifier(s.keys, deps.Clock, s.cfg.Issuer)
 	anyone := token.Require(verifier)
@@ -108,6 +110,10 @@ func (s *Service) routes(deps Deps) http.Handler {
 	e.DELETE("/v1/me", s.handleErase, anyone)
 	e.GET("/v1/me", s.handleMe, anyone)
 	e.PATCH("/v1/me", s.handleChange, anyone)
+	e.POST("/v1/me/password", s.handlePassword, anyone)
+	e.GET("/v1/me/sessions", s.handleSessions, anyone)
+	e.DELETE("/v1/me/sessions/:id", s.handleEndSession, anyone)
+	e.DELETE("/v1/sessions", s.handleSignOutEverywhere, anyone)
 	e.POST("/v1/sessions", s.handleSignIn)
 	e.DELETE("/v1/sessions/current", s.handleSignOut, anyone)
 	e.POST("/v1/sessions/refresh", s.handleRefresh)

@@ -13,14 +13,14 @@ import (
 )
 
 type up struct {
-	Listen        string `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
-	Demo          bool   `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
-	AdminEmail    string `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
-	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
-	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
-	MarkQuota     uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
-	KeyLife time.Duration `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
-	Issuer  string        `help:"URL under which this is reached from outside: the iss of tokens, with OpenID discovery." placeholder:"URL" env:"MEET5_ISSUER"`
+	Listen        string        `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
+	Demo          bool          `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
+	AdminEmail    string        `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
+	AdminPassword string        `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
+	RateLimits    string        `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	MarkQuota     uint16        `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
+	KeyLife       time.Duration `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
+	Issuer        string        `help:"URL under which this is reached from outside: the iss of tokens, with OpenID discovery." placeholder:"URL" env:"MEET5_ISSUER"`
 	place
 }
 

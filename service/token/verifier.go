@@ -15,9 +15,9 @@ import (
 type Verifier struct {
 	keys    KeySet
 	issuers []string
-	now    func() time.Time
-	parser *jwt.Parser
-	known  *cache
+	now     func() time.Time
+	parser  *jwt.Parser
+	known   *cache
 }
 
 // NewVerifier makes a Verifier that trusts keys and reads the time from now. It
