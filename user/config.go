@@ -58,6 +58,8 @@ type Config struct {
 	// Gateways are the networks that gateways call from, whose X-Forwarded-For is
 	// believed. With none, a client's address is that of its connection.
 	Gateways []netip.Prefix
+	// UnlimitedGuesses has wrong passwords not slowed down: for tests and load.
+	UnlimitedGuesses bool
 	// Idle is the longest time after which what another log or another instance
 	// says is noticed without a hint from the bus; one second if 0.
 	Idle time.Duration

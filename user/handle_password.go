@@ -49,7 +49,9 @@ func (s *Service) handlePassword(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	matches, err := s.hasher.Matches(ctx, body.Current, current)
+	matches, err := s.tryGuess(c, caller.Subject.String(), caller.Subject, func() (bool, error) {
+		return s.hasher.Matches(ctx, body.Current, current)
+	})
 	if err != nil {
 		return err
 	}

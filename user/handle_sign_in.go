@@ -46,12 +46,15 @@ func (s *Service) handleSignIn(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	a, hash, err := s.credentials(ctx, ring, body.Login)
+	claim, ok := ring.claimOfLogin(body.Login)
+	a, hash, err := s.credentials(ctx, claim, ok)
 	if err != nil {
 		return err
 	}
-	// Without a hash this takes as long and says no: see password.Hasher.
-	matches, err := s.hasher.Matches(ctx, body.Password, hash)
+	matches, err := s.tryGuess(c, claim, a.ID, func() (bool, error) {
+		// Without a hash this takes as long and says no: see password.Hasher.
+		return s.hasher.Matches(ctx, body.Password, hash)
+	})
 	if err != nil {
 		return err
 	}
@@ -83,14 +86,17 @@ func (s *Service) stillGood(ctx context.Context, user uuid.UUID, hash string, st
 	return wrongLogin()
 }
 
-// credentials finds the account of a login and its password hash, which is empty
-// if there is no such account, or it is erased, or has no password.
-func (s *Service) credentials(ctx context.Context, ring *keyring, login string) (account.Account, string, error) {
-	claimOf := ring.claimOfHandle
+// claimOfLogin is the claim of a handle or an e-mail; false if it is neither.
+func (r *keyring) claimOfLogin(login string) (string, bool) {
 	if strings.Contains(login, "@") {
-		claimOf = ring.claimOfEmail
+		return r.claimOfEmail(login)
 	}
-	claim, ok := claimOf(login)
+	return r.claimOfHandle(login)
+}
+
+// credentials finds the account that holds a claim and its password hash, which is
+// empty if there is no such account, or it is erased, or has no password.
+func (s *Service) credentials(ctx context.Context, claim string, ok bool) (account.Account, string, error) {
 	if !ok {
 		return account.Account{}, "", nil
 	}

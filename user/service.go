@@ -15,6 +15,8 @@
 //     it, by any number of instances at once;
 //   - changing the password ends every other session, also one that is being
 //     started meanwhile with the old one;
+//   - wrong passwords are slowed down, by login and by address, without locking out
+//     whose they are; package guess says how far;
 //   - a refresh token works once, and its reuse ends its session;
 //   - a user is fraudulent while a confirmed flag of theirs is not overturned,
 //     however often a decision is delivered.
@@ -48,6 +50,7 @@ import (
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/service/web"
+	"github.com/meet5/backend/user/guess"
 	"github.com/meet5/backend/user/password"
 )
 
@@ -59,6 +62,7 @@ type Service struct {
 	logger  *slog.Logger
 	keys    *keyrings
 	hasher  *password.Hasher
+	guesses *guess.Limiter
 	cards   *cards
 	handler http.Handler
 
@@ -77,6 +81,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		logger:   deps.Logger,
 		keys:     newKeyrings(deps.Vault, deps.Rand, deps.Clock),
 		hasher:   password.NewHasher(deps.Rand),
+		guesses:  guess.New(deps.Clock),
 		cards:    newCards(maxCards),
 	}
 	s.handler = s.routes(deps)

@@ -89,6 +89,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	of := func(component string) *slog.Logger { return logger.With("component", component) }
 	if b.User, err = user.New(user.Config{
 		AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword, KeyLife: cfg.KeyLife, Issuer: cfg.Issuer,
+		UnlimitedGuesses: !cfg.RateLimits,
 	}, user.Deps{
 		Log: b.Logs.User, Fraud: b.Logs.Fraud, Vault: b.Vault, Follow: b.Follow,
 		Logger: of("user"), Clock: cfg.Clock, Metrics: registry,
