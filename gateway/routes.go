@@ -89,6 +89,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "GET", path: "/v1/me", to: up.User, who: member, class: read},
 		{method: "PATCH", path: "/v1/me", to: up.User, who: member, class: write},
 		{method: "POST", path: "/v1/me/appeals", to: up.Fraud, who: member, class: write},
+		{method: "GET", path: "/v1/me/export", to: up.User, who: member, class: batch},
 		{method: "GET", path: "/v1/me/likes/given", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/likes/received", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/matches", to: lists, who: member, class: read},

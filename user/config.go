@@ -65,12 +65,14 @@ type Config struct {
 	Idle time.Duration
 }
 
-// Deps is what the service works with. Log, Fraud and Vault are needed.
+// Deps is what the service works with. Log, Fraud, Activity and Vault are needed.
 type Deps struct {
 	// Log is the user log, which this service alone appends to.
 	Log *log.Log
 	// Fraud is the fraud log, which says who is marked and cleared.
 	Fraud log.Reader
+	// Activity is the activity log: what somebody did is part of their export.
+	Activity log.Reader
 	// Vault keeps the secrets.
 	Vault vault.Vault
 	// Follow gives subscribers to the bus, which stay the giver's to close;
@@ -95,6 +97,9 @@ func (d *Deps) check() error {
 	}
 	if d.Fraud == nil {
 		faults = append(faults, errors.New("Deps.Fraud is missing"))
+	}
+	if d.Activity == nil {
+		faults = append(faults, errors.New("Deps.Activity is missing"))
 	}
 	if d.Vault == nil {
 		faults = append(faults, errors.New("Deps.Vault is missing"))

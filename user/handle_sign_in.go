@@ -3,7 +3,6 @@ package user
 import (
 	"context"
 	"errors"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/google/uuid"
@@ -46,12 +45,12 @@ func (s *Service) handleSignIn(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	claim, ok := ring.claimOfLogin(body.Login)
-	a, hash, err := s.credentials(ctx, claim, ok)
+	login, ok := nameOfLogin(body.Login)
+	a, hash, err := s.credentials(ctx, ring, login, ok)
 	if err != nil {
 		return err
 	}
-	matches, err := s.tryGuess(c, claim, a.ID, func() (bool, error) {
+	matches, err := s.tryGuess(c, ring.claim(login, 1), a.ID, func() (bool, error) {
 		// Without a hash this takes as long and says no: see password.Hasher.
 		return s.hasher.Matches(ctx, body.Password, hash)
 	})
@@ -86,22 +85,14 @@ func (s *Service) stillGood(ctx context.Context, user uuid.UUID, hash string, st
 	return wrongLogin()
 }
 
-// claimOfLogin is the claim of a handle or an e-mail; false if it is neither.
-func (r *keyring) claimOfLogin(login string) (string, bool) {
-	if strings.Contains(login, "@") {
-		return r.claimOfEmail(login)
-	}
-	return r.claimOfHandle(login)
-}
-
-// credentials finds the account that holds a claim and its password hash, which is
-// empty if there is no such account, or it is erased, or has no password.
-func (s *Service) credentials(ctx context.Context, claim string, ok bool) (account.Account, string, error) {
+// credentials finds the account that has a name and its password hash, which is
+// empty if there is no such account, or it has no password.
+func (s *Service) credentials(ctx context.Context, ring *keyring, login name, ok bool) (account.Account, string, error) {
 	if !ok {
 		return account.Account{}, "", nil
 	}
-	a, err := s.find(ctx, claim)
-	if errors.Is(err, log.ErrNotFound) || err == nil && a.Erased {
+	a, _, err := s.holder(ctx, ring, login)
+	if errors.Is(err, log.ErrNotFound) {
 		return account.Account{}, "", nil
 	}
 	if err != nil {

@@ -61,6 +61,7 @@ type world struct {
 	users   log.Store
 	log     *log.Log
 	fraud   *log.Log
+	acts    *log.Log
 	vault   vault.Vault
 	bolt    *boltvault.Vault
 	service *user.Service
@@ -79,6 +80,9 @@ func newWorld(t testing.TB, options ...option) *world {
 	w.must(err)
 	fraud, err := db.Log(events.FraudLog, events.FraudPartitions)
 	w.must(err)
+	acts, err := db.Log(events.ActivityLog, events.ActivityPartitions)
+	w.must(err)
+	w.acts = log.New(acts, log.Options{Clock: w.clock.Now})
 	w.bolt, err = boltvault.Open(w.vaultPath())
 	w.must(err)
 	w.vault = w.bolt
@@ -87,6 +91,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	t.Cleanup(func() {
 		w.log.Close()
 		w.fraud.Close()
+		w.acts.Close()
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
@@ -106,7 +111,7 @@ func (w *world) instance(options ...option) *user.Service {
 	w.Helper()
 	cfg := user.Config{Idle: 10 * time.Millisecond}
 	deps := user.Deps{
-		Log: w.log, Fraud: w.fraud, Vault: w.vault,
+		Log: w.log, Fraud: w.fraud, Activity: w.acts, Vault: w.vault,
 		Logger: slog.New(slog.DiscardHandler), Clock: w.clock.Now,
 	}
 	for _, o := range options {

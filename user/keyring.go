@@ -13,7 +13,6 @@ import (
 
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
-	"github.com/meet5/backend/user/account"
 	"github.com/meet5/backend/user/vault"
 )
 
@@ -162,19 +161,6 @@ func (k *keyrings) Key(ctx context.Context, kid string) (ed25519.PublicKey, erro
 		}
 	}
 	return nil, token.ErrUnknownKey
-}
-
-// claimOfHandle is what holds a handle in the log: a digest that says nothing
-// without the deployment's secret. False if it is no handle.
-func (r *keyring) claimOfHandle(handle string) (string, bool) {
-	folded, ok := account.FoldHandle(handle)
-	return "handle:" + r.digest(folded), ok
-}
-
-// claimOfEmail is the same for an e-mail.
-func (r *keyring) claimOfEmail(email string) (string, bool) {
-	folded, ok := account.FoldEmail(email)
-	return "email:" + r.digest(folded), ok
 }
 
 func (r *keyring) digest(s string) string {

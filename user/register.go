@@ -36,7 +36,8 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 		return opened{}, err
 	}
 	// Before the hash, which is dear. What is free now may be held later.
-	if err := s.checkFree(ctx, ring, n.personal); err != nil {
+	claims, err := s.freeClaims(ctx, ring, n.personal)
+	if err != nil {
 		return opened{}, err
 	}
 	hash, err := s.hasher.Hash(ctx, n.password)
@@ -51,7 +52,7 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	e, err := s.registered(ring, id, key, n)
+	e, err := s.registered(id, key, n, claims)
 	if err != nil {
 		return opened{}, err
 	}
@@ -71,7 +72,7 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 	return opened{a, n.personal}, err
 }
 
-func (s *Service) registered(ring *keyring, id uuid.UUID, key vault.Key, n newcomer) (events.Event, error) {
+func (s *Service) registered(id uuid.UUID, key vault.Key, n newcomer, claims []string) (events.Event, error) {
 	sealed, err := seal(s.rand, key, id, events.UserRegistered, n.personal)
 	if err != nil {
 		return events.Event{}, err
@@ -83,9 +84,7 @@ func (s *Service) registered(ring *keyring, id uuid.UUID, key vault.Key, n newco
 	if err != nil {
 		return events.Event{}, err
 	}
-	handle, _ := ring.claimOfHandle(n.personal.Handle)
-	email, _ := ring.claimOfEmail(n.personal.Email)
-	e.Claims = []string{handle, email}
+	e.Claims = claims
 	return e, nil
 }
 
@@ -94,27 +93,32 @@ func (s *Service) withdraw(ctx context.Context, ring *keyring, id uuid.UUID, p e
 	if err := s.vault.Erase(ctx, id); err != nil {
 		return err
 	}
-	if err := s.checkFree(ctx, ring, p); err != nil {
+	if _, err := s.freeClaims(ctx, ring, p); err != nil {
 		return err
 	}
 	return fmt.Errorf("register %s: %w: the append met a conflict, and nothing that it is with", id, log.ErrUnavailable)
 }
 
-// checkFree names those of handle and e-mail that are held.
-func (s *Service) checkFree(ctx context.Context, ring *keyring, p events.Personal) error {
-	handle, _ := ring.claimOfHandle(p.Handle)
-	email, _ := ring.claimOfEmail(p.Email)
+// freeClaims are the claims on handle and e-mail; if one is held, the error names it.
+func (s *Service) freeClaims(ctx context.Context, ring *keyring, p events.Personal) ([]string, error) {
+	handle, _ := nameOfHandle(p.Handle)
+	email, _ := nameOfEmail(p.Email)
+	var claims []string
 	var fields []problem.FieldError
-	for _, name := range []struct{ field, claim string }{{"handle", handle}, {"email", email}} {
-		held, err := s.isHeld(ctx, name.claim)
+	for _, n := range []struct {
+		field string
+		name  name
+	}{{"handle", handle}, {"email", email}} {
+		claim, err := s.freeClaim(ctx, ring, n.name)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		if held {
-			fields = append(fields, taken(name.field))
+		if claim == "" {
+			fields = append(fields, taken(n.field))
 		}
+		claims = append(claims, claim)
 	}
-	return conflict(fields...)
+	return claims, conflict(fields...)
 }
 
 func taken(field string) problem.FieldError {

@@ -25,8 +25,8 @@
 //   - PATCH /v1/me needs If-Match (428 without), since a lost update would be
 //     nobody's intention; DELETE /v1/me does without it;
 //   - a malformed id in a path is a 422, a well-formed unknown one a 404;
-//   - an erased user's handle and e-mail stay held: releasing them is work to
-//     come. Their access token ends by itself, after AccessLifetime at most;
+//   - an erased user's e-mail is free at once, their handle after HandleHold. Their
+//     access token ends by itself, after AccessLifetime at most;
 //   - the handle "admin" is the first admin's, and taken for everybody else.
 //
 // The domain is in account, secrets are kept by a vault, and this package joins
@@ -45,6 +45,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/run"
@@ -63,8 +64,11 @@ type Service struct {
 	keys    *keyrings
 	hasher  *password.Hasher
 	guesses *guess.Limiter
-	cards   *cards
-	handler http.Handler
+	// activity is read for exports, of which so many may be under way.
+	activity log.Reader
+	exports  chan struct{}
+	cards    *cards
+	handler  http.Handler
 
 	subscriptions []*subscription.Subscription
 	started       atomic.Bool
@@ -82,6 +86,8 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		keys:     newKeyrings(deps.Vault, deps.Rand, deps.Clock),
 		hasher:   password.NewHasher(deps.Rand),
 		guesses:  guess.New(deps.Clock),
+		activity: deps.Activity,
+		exports:  make(chan struct{}, maxExports),
 		cards:    newCards(maxCards),
 	}
 	s.handler = s.routes(deps)
@@ -115,6 +121,7 @@ func (s *Service) routes(deps Deps) http.Handler {
 	e.DELETE("/v1/me", s.handleErase, anyone)
 	e.GET("/v1/me", s.handleMe, anyone)
 	e.PATCH("/v1/me", s.handleChange, anyone)
+	e.GET(exportPath, s.handleExport, anyone)
 	e.POST("/v1/me/password", s.handlePassword, anyone)
 	e.GET("/v1/me/sessions", s.handleSessions, anyone)
 	e.DELETE("/v1/me/sessions/:id", s.handleEndSession, anyone)
@@ -132,7 +139,11 @@ func (s *Service) routes(deps Deps) http.Handler {
 func boundTime(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		timeout := requestTimeout
+		if c.Path() == exportPath {
+			timeout = exportTimeout
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		c.SetRequest(r.WithContext(ctx))
 		// Whoever looks at the request afterwards must not take our end of it for

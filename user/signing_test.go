@@ -231,7 +231,7 @@ func TestABadIssuerOrKeyLifeIsRefused(t *testing.T) {
 		{Issuer: "meet5"}, {Issuer: "http://api.example.org"}, {Issuer: "https://api.example.org/"},
 		{Issuer: "https://api.example.org?x=y"}, {Issuer: "https://me@example.org"}, {KeyLife: time.Minute}, {KeyLife: -time.Hour},
 	} {
-		if _, err := user.New(c, user.Deps{Log: w.log, Fraud: w.fraud, Vault: w.vault}); err == nil {
+		if _, err := user.New(c, user.Deps{Log: w.log, Fraud: w.fraud, Activity: w.acts, Vault: w.vault}); err == nil {
 			t.Errorf("%+v was accepted", c)
 		}
 	}

@@ -91,7 +91,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 		AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword, KeyLife: cfg.KeyLife, Issuer: cfg.Issuer,
 		UnlimitedGuesses: !cfg.RateLimits,
 	}, user.Deps{
-		Log: b.Logs.User, Fraud: b.Logs.Fraud, Vault: b.Vault, Follow: b.Follow,
+		Log: b.Logs.User, Fraud: b.Logs.Fraud, Activity: b.Logs.Activity, Vault: b.Vault, Follow: b.Follow,
 		Logger: of("user"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("user service: %w", err)

@@ -42,7 +42,8 @@ func realMain(ctx context.Context) error {
 	n.Await("the user service's ledger", mongoledger.Open(db).Check)
 	s, err := user.New(user.Config{AdminEmail: f.AdminEmail, AdminPassword: f.AdminPassword, KeyLife: f.KeyLife, Issuer: f.Issuer, Gateways: f.Gateways, UnlimitedGuesses: f.RateLimits == "off"}, user.Deps{
 		Log: n.Log(events.UserLog, events.UserPartitions), Fraud: n.Reader(events.FraudLog, events.FraudPartitions),
-		Vault: mongovault.Open(db), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
+		Activity: n.Reader(events.ActivityLog, events.ActivityPartitions),
+		Vault:    mongovault.Open(db), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return &run.UsageError{Err: err}
