@@ -121,6 +121,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "DELETE", path: "/v1/sessions", to: up.User, who: member, class: write},
 		{method: "POST", path: "/v1/sessions", to: up.User, who: anyone, class: auth},
 		{method: "DELETE", path: "/v1/sessions/current", to: up.User, who: member, class: write},
+		{method: "POST", path: "/v1/sessions/oidc", to: up.User, who: anyone, class: auth},
 		{method: "POST", path: "/v1/sessions/refresh", to: up.User, who: anyone, class: auth},
 		{method: "POST", path: "/v1/users", to: up.User, who: anyone, class: auth},
 		{method: "GET", path: "/v1/users/{id}", to: up.User, who: member, class: read},

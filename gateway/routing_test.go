@@ -22,6 +22,7 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"POST /v1/admin/keys/rotate":                        "user",
 		"POST /v1/users":                                    "user",
 		"DELETE /v1/sessions":                               "user",
+		"POST /v1/sessions/oidc":                            "user",
 		"GET /v1/me/export":                                 "user",
 		"GET /v1/me/sessions":                               "user",
 		"DELETE /v1/me/sessions/" + someID:                  "user",

@@ -7,7 +7,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net/http"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -55,6 +57,13 @@ type Config struct {
 	// reached from outside; token.Issuer, and no OpenID discovery, if empty. Whoever
 	// checks tokens must be told, too.
 	Issuer string
+	// OutsideIssuer is the URL of an outside OpenID provider whose ID tokens for
+	// OutsideClient begin sessions, beside passwords; either both are set or none.
+	OutsideIssuer string
+	OutsideClient string
+	// NoRegistration closes POST /v1/users, so that who is new comes by the outside
+	// provider.
+	NoRegistration bool
 	// Gateways are the networks that gateways call from, whose X-Forwarded-For is
 	// believed. With none, a client's address is that of its connection.
 	Gateways []netip.Prefix
@@ -78,6 +87,8 @@ type Deps struct {
 	// Follow gives subscribers to the bus, which stay the giver's to close;
 	// without it logs are read every Idle.
 	Follow bus.Follow
+	// Outside is how the outside provider is reached; http.DefaultTransport if nil.
+	Outside http.RoundTripper
 	// Logger drops everything if nil.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.
@@ -126,6 +137,12 @@ func (c Config) check() error {
 	}
 	if err := token.CheckIssuer(c.Issuer); err != nil {
 		faults = append(faults, fmt.Errorf("the Issuer (MEET5_ISSUER) %w", err))
+	}
+	if err := token.CheckIssuer(strings.TrimSuffix(c.OutsideIssuer, "/")); err != nil {
+		faults = append(faults, fmt.Errorf("OutsideIssuer (MEET5_OIDC_ISSUER) %w", err))
+	}
+	if (c.OutsideIssuer == "") != (c.OutsideClient == "") {
+		faults = append(faults, errors.New("OutsideIssuer (MEET5_OIDC_ISSUER) and OutsideClient (MEET5_OIDC_CLIENT) go together"))
 	}
 	if c.AdminEmail == "" && c.AdminPassword == "" {
 		return errors.Join(faults...)

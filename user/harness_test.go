@@ -65,6 +65,7 @@ type world struct {
 	vault   vault.Vault
 	bolt    *boltvault.Vault
 	service *user.Service
+	issuer  string               // of the tokens, if it is not the usual one
 	flags   map[uuid.UUID]uint64 // versions of the flags that decide wrote
 }
 
@@ -312,7 +313,7 @@ func (w *world) setRoles(admin tokens, id uuid.UUID, roles ...string) response {
 // claims are what the service's own keys say of a token.
 func (w *world) claims(access string) token.Claims {
 	w.Helper()
-	c, err := token.NewVerifier(w.service.KeySet(), w.clock.Now).Verify(w.Context(), access)
+	c, err := token.NewVerifier(w.service.KeySet(), w.clock.Now, w.issuer).Verify(w.Context(), access)
 	w.must(err)
 	return c
 }

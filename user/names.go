@@ -20,7 +20,8 @@ const (
 	maxHolders = 100
 )
 
-// Kinds of names, which the claims in the log begin with. They never change.
+// Kinds of names, which the claims in the log begin with. They never change. The
+// fields that hold them are called the same.
 const (
 	handleKind = "handle"
 	emailKind  = "email"

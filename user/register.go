@@ -20,7 +20,8 @@ var errTaken = errors.New("taken")
 // newcomer is an account to be made, checked and tidied up.
 type newcomer struct {
 	personal events.Personal
-	password string
+	password string // empty for one that signs in elsewhere
+	claim    string // on the identity elsewhere; empty if there is none
 	roles    []string
 }
 
@@ -40,9 +41,14 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	hash, err := s.hasher.Hash(ctx, n.password)
-	if err != nil {
-		return opened{}, err
+	if n.claim != "" {
+		claims = append(claims, n.claim)
+	}
+	hash := ""
+	if n.password != "" {
+		if hash, err = s.hasher.Hash(ctx, n.password); err != nil {
+			return opened{}, err
+		}
 	}
 	id, err := uuid.NewV7FromReader(s.rand)
 	if err != nil {
@@ -102,23 +108,31 @@ func (s *Service) withdraw(ctx context.Context, ring *keyring, id uuid.UUID, p e
 // freeClaims are the claims on handle and e-mail; if one is held, the error names it.
 func (s *Service) freeClaims(ctx context.Context, ring *keyring, p events.Personal) ([]string, error) {
 	handle, _ := nameOfHandle(p.Handle)
-	email, _ := nameOfEmail(p.Email)
-	var claims []string
-	var fields []problem.FieldError
-	for _, n := range []struct {
-		field string
-		name  name
-	}{{"handle", handle}, {"email", email}} {
-		claim, err := s.freeClaim(ctx, ring, n.name)
-		if err != nil {
-			return nil, err
-		}
-		if claim == "" {
-			fields = append(fields, taken(n.field))
-		}
-		claims = append(claims, claim)
+	names := []name{handle}
+	if email, ok := nameOfEmail(p.Email); ok {
+		names = append(names, email)
 	}
-	return claims, conflict(fields...)
+	claims := make([]string, len(names))
+	look := func() (held []problem.FieldError, err error) {
+		for i, n := range names {
+			if claims[i], err = s.freeClaim(ctx, ring, n); err != nil {
+				return nil, err
+			}
+			if claims[i] == "" {
+				held = append(held, taken(n.kind))
+			}
+		}
+		return held, nil
+	}
+	held, err := look()
+	if err == nil && len(held) > 0 && len(held) < len(names) {
+		// Another one takes both at once, perhaps between our two looks.
+		held, err = look()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return claims, conflict(held...)
 }
 
 func taken(field string) problem.FieldError {

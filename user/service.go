@@ -18,6 +18,8 @@
 //   - wrong passwords are slowed down, by login and by address, without locking out
 //     whose they are; package guess says how far;
 //   - a refresh token works once, and its reuse ends its session;
+//   - an identity at the outside provider, if there is one, leads to one account: its
+//     own, whatever e-mail it has; an ID token works once;
 //   - a user is fraudulent while a confirmed flag of theirs is not overturned,
 //     however often a decision is delivered.
 //
@@ -53,6 +55,7 @@ import (
 	"github.com/meet5/backend/service/web"
 	"github.com/meet5/backend/user/guess"
 	"github.com/meet5/backend/user/password"
+	"github.com/meet5/backend/user/provider"
 )
 
 // Service is the user service. Its handler serves before, while and after Run;
@@ -64,6 +67,7 @@ type Service struct {
 	keys    *keyrings
 	hasher  *password.Hasher
 	guesses *guess.Limiter
+	outside *provider.Provider // nil: there is none
 	// activity is read for exports, of which so many may be under way.
 	activity log.Reader
 	exports  chan struct{}
@@ -89,6 +93,9 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		activity: deps.Activity,
 		exports:  make(chan struct{}, maxExports),
 		cards:    newCards(maxCards),
+	}
+	if s.cfg.OutsideIssuer != "" {
+		s.outside = provider.New(s.cfg.OutsideIssuer, s.cfg.OutsideClient, deps.Outside, deps.Clock)
 	}
 	s.handler = s.routes(deps)
 	if err := s.follow(deps); err != nil {
@@ -128,6 +135,7 @@ func (s *Service) routes(deps Deps) http.Handler {
 	e.DELETE("/v1/sessions", s.handleSignOutEverywhere, anyone)
 	e.POST("/v1/sessions", s.handleSignIn)
 	e.DELETE("/v1/sessions/current", s.handleSignOut, anyone)
+	e.POST("/v1/sessions/oidc", s.handleOutside)
 	e.POST("/v1/sessions/refresh", s.handleRefresh)
 	e.POST("/v1/users", s.handleRegister)
 	e.GET("/v1/users/:id", s.handleProfile, anyone)
@@ -253,7 +261,7 @@ func (s *Service) tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
-		if err := s.vault.Tidy(ctx, s.now()); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.forgetSpent(ctx), s.vault.Tidy(ctx, s.now())); err != nil && ctx.Err() == nil {
 			s.logger.WarnContext(ctx, "could not tidy the vault, will try again", "in", tidyEvery, "error", err)
 		}
 		select {

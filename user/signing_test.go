@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/service/token"
@@ -202,6 +203,7 @@ func TestDiscoverySaysWhatIsTrue(t *testing.T) {
 	w.want(http.StatusNotFound, w.call(request{method: "GET", path: "/.well-known/openid-configuration"}))
 	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) { w.service.Handler().ServeHTTP(rw, r) }))
 	defer server.Close()
+	w.issuer = server.URL
 	w.service = w.instance(func(c *user.Config, _ *user.Deps) { c.Issuer = server.URL })
 	w.register("anna")
 	mine := w.signIn("anna", goodPassword)
@@ -219,6 +221,13 @@ func TestDiscoverySaysWhatIsTrue(t *testing.T) {
 	keys := token.NewRemoteKeySet([]string{d.KeysURL}, server.Client(), w.clock.Now)
 	if _, err := token.NewVerifier(keys, w.clock.Now, d.Issuer).Verify(t.Context(), mine.access); err != nil {
 		t.Errorf("by what discovery says: %v", err)
+	}
+	// And by a program that knows nothing of us.
+	outside, err := oidc.NewProvider(oidc.ClientContext(t.Context(), server.Client()), server.URL)
+	w.must(err)
+	verifier := outside.Verifier(&oidc.Config{ClientID: token.Audience, Now: w.clock.Now})
+	if found, err := verifier.Verify(t.Context(), mine.access); err != nil || found.Subject != w.claims(mine.access).Subject.String() {
+		t.Errorf("by go-oidc: %v", err)
 	}
 	if _, err := token.NewVerifier(keys, w.clock.Now).Verify(t.Context(), mine.access); err == nil {
 		t.Error("who was not told the issuer believes it")

@@ -40,6 +40,9 @@ type Config struct {
 	// KeyLife and Issuer are user.Config's.
 	KeyLife time.Duration
 	Issuer  string
+	// So are these.
+	OutsideIssuer, OutsideClient string
+	NoRegistration               bool
 	// MarkQuota is fraud.Config's.
 	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
@@ -90,6 +93,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	if b.User, err = user.New(user.Config{
 		AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword, KeyLife: cfg.KeyLife, Issuer: cfg.Issuer,
 		UnlimitedGuesses: !cfg.RateLimits,
+		OutsideIssuer:    cfg.OutsideIssuer, OutsideClient: cfg.OutsideClient, NoRegistration: cfg.NoRegistration,
 	}, user.Deps{
 		Log: b.Logs.User, Fraud: b.Logs.Fraud, Activity: b.Logs.Activity, Vault: b.Vault, Follow: b.Follow,
 		Logger: of("user"), Clock: cfg.Clock, Metrics: registry,

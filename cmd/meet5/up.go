@@ -21,6 +21,9 @@ type up struct {
 	MarkQuota     uint16        `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
 	KeyLife       time.Duration `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
 	Issuer        string        `help:"URL under which this is reached from outside: the iss of tokens, with OpenID discovery." placeholder:"URL" env:"MEET5_ISSUER"`
+	OIDCIssuer    string        `name:"oidc-issuer" help:"URL of an outside OpenID provider whose ID tokens begin sessions, too." placeholder:"URL" env:"MEET5_OIDC_ISSUER"`
+	OIDCClient    string        `name:"oidc-client" help:"The client that those ID tokens are for." placeholder:"ID" env:"MEET5_OIDC_CLIENT"`
+	Registration  string        `help:"off: nobody registers with a password; who is new comes by the outside provider." enum:"on,off" default:"on" env:"MEET5_REGISTRATION"`
 	place
 }
 
@@ -33,6 +36,7 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 		Where: c.where(), AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
 		RateLimits: c.RateLimits == "on", MarkQuota: cmp.Or(int(c.MarkQuota), -1),
 		KeyLife: c.KeyLife, Issuer: c.Issuer,
+		OutsideIssuer: c.OIDCIssuer, OutsideClient: c.OIDCClient, NoRegistration: c.Registration == "off",
 	}, con.logger)
 	if err != nil {
 		return err
