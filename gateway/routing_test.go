@@ -17,7 +17,16 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 	h := newHouse(t, gateway.Config{})
 	for route, service := range map[string]string{
 		"GET /.well-known/jwks.json":                        "user",
+		"GET /.well-known/openid-configuration":             "user",
+		"GET /v1/admin/keys":                                "user",
+		"POST /v1/admin/keys/rotate":                        "user",
 		"POST /v1/users":                                    "user",
+		"DELETE /v1/sessions":                               "user",
+		"POST /v1/sessions/oidc":                            "user",
+		"GET /v1/me/export":                                 "user",
+		"GET /v1/me/sessions":                               "user",
+		"DELETE /v1/me/sessions/" + someID:                  "user",
+		"POST /v1/me/password":                              "user",
 		"POST /v1/sessions":                                 "user",
 		"POST /v1/sessions/refresh":                         "user",
 		"DELETE /v1/sessions/current":                       "user",

@@ -37,6 +37,12 @@ type Config struct {
 	Where                     Where
 	AdminEmail, AdminPassword string
 	RateLimits                bool
+	// KeyLife and Issuer are user.Config's.
+	KeyLife time.Duration
+	Issuer  string
+	// So are these.
+	OutsideIssuer, OutsideClient string
+	NoRegistration               bool
 	// MarkQuota is fraud.Config's.
 	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
@@ -84,13 +90,17 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 		return err
 	}
 	of := func(component string) *slog.Logger { return logger.With("component", component) }
-	if b.User, err = user.New(user.Config{AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword}, user.Deps{
-		Log: b.Logs.User, Fraud: b.Logs.Fraud, Vault: b.Vault, Follow: b.Follow,
+	if b.User, err = user.New(user.Config{
+		AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword, KeyLife: cfg.KeyLife, Issuer: cfg.Issuer,
+		UnlimitedGuesses: !cfg.RateLimits,
+		OutsideIssuer:    cfg.OutsideIssuer, OutsideClient: cfg.OutsideClient, NoRegistration: cfg.NoRegistration,
+	}, user.Deps{
+		Log: b.Logs.User, Fraud: b.Logs.Fraud, Activity: b.Logs.Activity, Vault: b.Vault, Follow: b.Follow,
 		Logger: of("user"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("user service: %w", err)
 	}
-	verifier := token.NewVerifier(b.User.KeySet(), cfg.Clock)
+	verifier := token.NewVerifier(b.User.KeySet(), cfg.Clock, cfg.Issuer)
 	if b.Activity, err = activity.New(activity.Config{}, activity.Deps{
 		Log: b.Logs.Activity, Users: b.Logs.User, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["activity"],
 		Logger: of("activity"), Clock: cfg.Clock, Metrics: registry,

@@ -30,6 +30,7 @@ type flags struct {
 	FraudURL       urls           `help:"Instances of the fraud service." placeholder:"URL,…" env:"MEET5_FRAUD_URL"`
 	ProjectionsURL urls           `help:"Instances of the projections service." placeholder:"URL,…" env:"MEET5_PROJECTIONS_URL"`
 	JWKSURL        []string       `name:"jwks-url" help:"Where the keys of tokens are published; by default the user services' /.well-known/jwks.json." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
+	Issuer         string         `help:"The iss of tokens, as the user service was told." placeholder:"URL" env:"MEET5_ISSUER"`
 	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
 	DNSServer      string         `name:"dns-server" help:"DNS server to ask in place of the system's." placeholder:"HOST:PORT" env:"MEET5_DNS_SERVER"`
@@ -107,7 +108,7 @@ func realMain(ctx context.Context) error {
 	}
 	keys := token.NewRemoteKeySet(f.JWKSURL, client, time.Now)
 	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", TrustedProxies: f.TrustedProxies}, gateway.Deps{
-		Verifier:  token.NewVerifier(keys, time.Now),
+		Verifier:  token.NewVerifier(keys, time.Now, f.Issuer),
 		Upstreams: up,
 		Logger:    logger,
 		Metrics:   metrics.NewRegistry(),
