@@ -10,8 +10,10 @@ SERVICES := activity fraud gateway projections user
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/meet5/tools
 GOLANGCI_LINT_VERSION := v2.15.0
 GOVULNCHECK_VERSION := v1.8.0
+OAPI_CODEGEN_VERSION := v2.8.2
 GOLANGCI_LINT := $(CACHE)/golangci-lint-$(GOLANGCI_LINT_VERSION)
 GOVULNCHECK := $(CACHE)/govulncheck-$(GOVULNCHECK_VERSION)
+OAPI_CODEGEN := $(CACHE)/oapi-codegen-$(OAPI_CODEGEN_VERSION)
 PROMTOOL := $(or $(shell command -v promtool),$(CACHE)/promtool)
 
 # The race detector needs a C compiler; Go says CGO_ENABLED=0 where there is none.
@@ -63,12 +65,22 @@ test-modules:
 test-gowork-off: ## build and vet each module by itself, without the workspace
 	@$(call each,GOWORK=off go build -o /dev/null ./... && GOWORK=off go vet ./...)
 
-.PHONY: lint lint-format lint-vet lint-golangci lint-vulnerabilities lint-shell
-lint: lint-format lint-vet lint-golangci lint-vulnerabilities lint-shell ## gofmt, go vet, golangci-lint, govulncheck (with -k: all, even when one fails)
+.PHONY: generate
+generate: $(OAPI_CODEGEN) ## gateway/client, the Go client, from gateway/openapi.yaml
+	@cd gateway/client && $(OAPI_CODEGEN) --config generate.yaml -o client.gen.go ../openapi.yaml
+
+.PHONY: lint lint-format lint-generated lint-vet lint-golangci lint-vulnerabilities lint-shell
+lint: lint-format lint-generated lint-vet lint-golangci lint-vulnerabilities lint-shell ## gofmt, generated code, go vet, golangci-lint, govulncheck (with -k: all, even when one fails)
 
 lint-format:
 	@unformatted=$$(gofmt -s -l $(MODULES)); \
 	if [[ -n $$unformatted ]]; then printf 'not as gofmt -s would have it (make fmt):\n%s\n' "$$unformatted" >&2; exit 1; fi
+
+lint-generated: $(OAPI_CODEGEN)
+	@fresh=$$(mktemp); \
+	trap 'rm -f "$$fresh"' EXIT; \
+	(cd gateway/client && $(OAPI_CODEGEN) --config generate.yaml -o "$$fresh" ../openapi.yaml); \
+	if ! cmp -s "$$fresh" gateway/client/client.gen.go; then echo 'gateway/client is not what gateway/openapi.yaml says (make generate)' >&2; exit 1; fi
 
 lint-vet:
 	@$(call each,go vet ./...)
@@ -165,6 +177,9 @@ $(GOLANGCI_LINT):
 
 $(GOVULNCHECK):
 	$(call install,golang.org/x/vuln/cmd/govulncheck@$(GOVULNCHECK_VERSION),govulncheck)
+
+$(OAPI_CODEGEN):
+	$(call install,github.com/oapi-codegen/oapi-codegen/v2/cmd/oapi-codegen@$(OAPI_CODEGEN_VERSION),oapi-codegen)
 
 # Out of Debian's package: to build it takes longer than all the tests.
 $(CACHE)/promtool:
