@@ -408,9 +408,9 @@ func TestTheLessUrgentIsRefusedFirst(t *testing.T) {
 // ever, under load of both.
 func TestOneSickServiceNeverTakesTheOthersDown(t *testing.T) {
 	sicknesses := map[string]func(t *testing.T) *url.URL{
-		"hangs": func(t *testing.T) *url.URL { return elsewhere(t, newHolding(t)) },
-		"fails": func(t *testing.T) *url.URL { return elsewhere(t, http.HandlerFunc(fails)) },
-		"cuts":  func(t *testing.T) *url.URL { return elsewhere(t, http.HandlerFunc(resets)) },
+		"hangs":   func(t *testing.T) *url.URL { return elsewhere(t, newHolding(t)) },
+		"fails":   func(t *testing.T) *url.URL { return elsewhere(t, http.HandlerFunc(fails)) },
+		"cuts":    func(t *testing.T) *url.URL { return elsewhere(t, http.HandlerFunc(resets)) },
 		"is gone": nowhere,
 		"cuts its answers": func(t *testing.T) *url.URL {
 			return elsewhere(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
