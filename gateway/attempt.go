@@ -108,15 +108,16 @@ func (r *remote) RoundTrip(req *http.Request) (*http.Response, error) {
 		drop(kept)
 		kept = nil
 		res, err := r.attempt(req, p, &t, r.patience(req.Context(), p, t.sent)) //nolint:bodyclose // it is returned or dropped
-		if err != nil {
-			failure = err
+		failure = err
+		_, none := errors.AsType[*unanswered](err)
+		switch {
+		case !none && (err != nil || !triesElsewhere(res.StatusCode)), t.sent > maxRetries, !r.budget.allows():
+			return answer{res}, final(err)
+		case none:
 			return answer{}, err
 		}
-		if triesElsewhere(res.StatusCode) && t.sent <= maxRetries {
-			kept = res
-			return answer{}, errAgain
-		}
-		return answer{res}, nil
+		kept = res
+		return answer{}, errAgain
 	})
 	switch {
 	case err == nil:
@@ -129,6 +130,14 @@ func (r *remote) RoundTrip(req *http.Request) (*http.Response, error) {
 		err = failure
 	}
 	return nil, err
+}
+
+// final is an error that is not retried.
+func final(err error) error {
+	if u, ok := errors.AsType[*unanswered](err); ok {
+		return u.err
+	}
+	return err
 }
 
 // patience is how long an attempt may wait for its answer to begin; 0: as long as

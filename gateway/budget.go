@@ -53,6 +53,16 @@ func (b *retryBudget) Left() float64 {
 	return b.left
 }
 
+// allows says whether there may be a retry, and counts that there may not: better
+// now than after the pause before it.
+func (b *retryBudget) allows() bool {
+	if b.Left() >= 1 {
+		return true
+	}
+	b.denied.Add(1)
+	return false
+}
+
 // Rate implements budget.Budget: how much of it is spent.
 func (b *retryBudget) Rate() float64 { return 1 - b.Left()/budgetMost }
 
@@ -82,5 +92,5 @@ func (b *retryBudget) TryAcquirePermit() bool {
 // ReleasePermit is called at the end of a retry.
 func (b *retryBudget) ReleasePermit() {}
 
-// OnBudgetExceeded is called in place of a retry.
+// OnBudgetExceeded is called in place of a retry that another was quicker to take.
 func (b *retryBudget) OnBudgetExceeded(budget.ExecutionType, failsafe.ExecutionInfo) { b.denied.Add(1) }

@@ -146,6 +146,10 @@ type member struct {
 	got  atomic.Int64
 	wait chan struct{} // requests with ?wait last until it is closed
 	in   chan struct{} // one for each of those that has come
+
+	fail   atomic.Int64 // answer with this status
+	every  atomic.Int64 // fail every so many'th
+	failed atomic.Int64 // how often it did
 }
 
 func newMember(name string) *member {
@@ -154,9 +158,18 @@ func newMember(name string) *member {
 
 func (m *member) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	m.got.Add(1)
+	_, _ = io.Copy(io.Discard, r.Body)
 	if r.URL.RawQuery == "wait" {
 		m.in <- struct{}{}
 		<-m.wait
+	}
+	status := int(m.fail.Load())
+	if n := m.every.Load(); n > 0 && m.got.Load()%n == 0 {
+		status = http.StatusInternalServerError
+	}
+	if status != 0 {
+		m.failed.Add(1)
+		w.WriteHeader(status)
 	}
 	_, _ = io.WriteString(w, m.name)
 }

@@ -57,6 +57,7 @@ type instance struct {
 
 	// Guarded by the balancer's lock.
 	ejections int             // how often of late
+	calmSince time.Time       // the end of the last one
 	marks     [windows]uint64 // requests at the end of the last intervals, oldest first
 }
 

@@ -21,7 +21,7 @@ const (
 	// the others.
 	rateGap = 0.2
 	// ejectBase is how long the first ejection takes, the second twice that, and so
-	// on up to ejectMost. An interval without one takes one off again.
+	// on up to ejectMost. An interval since the last one ended takes one off again.
 	ejectBase = 5 * time.Second
 	ejectMost = time.Minute
 )
@@ -81,7 +81,8 @@ func (b *balancer) eject(i *instance, why ejectionReason) {
 	i.ejections++
 	i.streak.Store(0)
 	d := min(time.Duration(i.ejections)*ejectBase, ejectMost)
-	i.ejectedUntil.Store(now.Add(d).UnixNano())
+	i.calmSince = now.Add(d)
+	i.ejectedUntil.Store(i.calmSince.UnixNano())
 	b.ejected[why].Add(1)
 	b.log.LogAttrs(context.Background(), slog.LevelWarn, "an instance is ejected",
 		slog.String("instance", i.host), slog.String("reason", ejectionReasonNames[why]), slog.Duration("for", d))
@@ -105,8 +106,8 @@ func (b *balancer) lookBack(now time.Time) {
 			copy(i.marks[:], i.marks[1:])
 			i.marks[windows-1] = i.requests.Load()
 		}
-		if i.ejectedUntil.Load() <= now.UnixNano() {
-			i.ejections = max(0, i.ejections-int(min(over, int64(i.ejections))))
+		for ; i.ejections > 0 && now.Sub(i.calmSince) >= interval; i.ejections-- {
+			i.calmSince = i.calmSince.Add(interval)
 		}
 	}
 	b.compareRates(set)

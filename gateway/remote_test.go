@@ -70,6 +70,7 @@ func remoteHouse(t *testing.T, cfg gateway.Config, change func(*gateway.Deps)) *
 		if g, err = gateway.New(cfg, *d); err != nil {
 			t.Fatal(err)
 		}
+		d.Metrics = nil // the house's own gateway is not used
 	})
 	h.handler = g.Handler()
 	ctx, stop := context.WithCancel(t.Context())
