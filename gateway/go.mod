@@ -15,6 +15,7 @@ require (
 	github.com/meet5/backend/events v0.0.0
 	github.com/meet5/backend/service v0.0.0
 	github.com/prometheus/client_golang v1.25.0
+	github.com/valkey-io/valkey-go v1.0.79
 	go.uber.org/goleak v1.3.0
 	golang.org/x/time v0.16.0
 )

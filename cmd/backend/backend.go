@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/meet5/backend/activity"
@@ -37,6 +38,9 @@ type Config struct {
 	Where                     Where
 	AdminEmail, AdminPassword string
 	RateLimits                bool
+	// LimitsURL and TrustedProxies are gateway.Config's.
+	LimitsURL      string
+	TrustedProxies []netip.Prefix
 	// MarkQuota is fraud.Config's.
 	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
@@ -115,7 +119,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	b.Activity.AddChecks(checks)
 	b.Fraud.AddChecks(checks)
 	b.Projections.AddChecks(checks)
-	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits}, gateway.Deps{
+	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits, LimitsURL: cfg.LimitsURL, TrustedProxies: cfg.TrustedProxies}, gateway.Deps{
 		Verifier: verifier, Health: checks, Logger: of("gateway"), Clock: cfg.Clock, Metrics: registry,
 		Upstreams: gateway.Upstreams{
 			User: b.User.Handler(), Activity: b.Activity.Handler(), Fraud: b.Fraud.Handler(), Projections: b.Projections.Handler(),
@@ -132,6 +136,7 @@ func (b *Backend) Run(ctx context.Context, listener net.Listener) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	return run.Group(ctx,
+		b.Gateway.Run,
 		func(ctx context.Context) error {
 			defer stop() // once the last request is answered
 			return run.HTTP(ctx, run.Server{Listener: listener, Handler: b.Gateway.Handler()})

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -13,12 +14,14 @@ import (
 )
 
 type up struct {
-	Listen        string `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
-	Demo          bool   `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
-	AdminEmail    string `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
-	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
-	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
-	MarkQuota     uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
+	Listen         string         `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
+	Demo           bool           `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
+	AdminEmail     string         `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
+	AdminPassword  string         `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
+	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other instances." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
+	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
+	MarkQuota      uint16         `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
 	place
 }
 
@@ -29,7 +32,7 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 	}
 	b, err := backend.New(ctx, backend.Config{
 		Where: c.where(), AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
-		RateLimits: c.RateLimits == "on", MarkQuota: cmp.Or(int(c.MarkQuota), -1),
+		RateLimits: c.RateLimits == "on", LimitsURL: c.LimitsRedis, TrustedProxies: c.TrustedProxies, MarkQuota: cmp.Or(int(c.MarkQuota), -1),
 	}, con.logger)
 	if err != nil {
 		return err

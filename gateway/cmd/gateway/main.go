@@ -30,6 +30,7 @@ type flags struct {
 	ProjectionsURL urls           `help:"Instances of the projections service." placeholder:"URL,…" env:"MEET5_PROJECTIONS_URL"`
 	JWKSURL        []string       `name:"jwks-url" help:"Where the keys of tokens are published; by default the user services' /.well-known/jwks.json." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
 	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other gateways; by default each counts by itself." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
 	config.Logging
 }
@@ -92,7 +93,7 @@ func realMain(ctx context.Context) error {
 	streams.Streams = true
 	byActor := o
 	byActor.ByActor = true
-	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", TrustedProxies: f.TrustedProxies}, gateway.Deps{
+	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies}, gateway.Deps{
 		Verifier: token.NewVerifier(keys, time.Now),
 		Upstreams: gateway.Upstreams{
 			User:        gateway.Remote(f.UserURL, o),
