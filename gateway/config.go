@@ -18,6 +18,10 @@ import (
 type Config struct {
 	// RateLimits turns the rate limits on.
 	RateLimits bool
+	// LimitsURL is that of a Valkey or Redis that the rates are counted in, together
+	// with other gateways. With none, and while it does not answer, this gateway
+	// counts by itself.
+	LimitsURL string
 	// TrustedProxies are the networks of our own load balancers, whose
 	// X-Forwarded-For is believed. With none, a client's address is that of its
 	// connection.

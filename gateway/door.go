@@ -66,7 +66,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, rt *route, from 
 	}
 	// Before the role: a refusal costs, too.
 	if g.limits != nil && rt.class != free {
-		if wait := g.limits.take(w.Header(), rt.class, caller.Subject, from, now); wait > 0 {
+		if wait := g.limits.take(r.Context(), w.Header(), rt.class, caller.Subject, from, now); wait > 0 {
 			return caller, problem.TooManyRequests(wait)
 		}
 	}

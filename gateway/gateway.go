@@ -10,7 +10,8 @@
 //   - what a client says about who it is and where it comes from (X-Forwarded-*,
 //     Forwarded, X-Real-Ip and their like) reaches no service;
 //   - each user, or each address where there is no user, has a rate per class of
-//     routes; the memory for that is bounded, whoever comes;
+//     routes, counted together with other gateways if a server for that is given and
+//     answers, else by each for itself; the memory for that is bounded, whoever comes;
 //   - a service in this process is called directly: its request is passed as it
 //     is, unbuffered and unwrapped;
 //   - a service elsewhere that does not answer is a 503 with Retry-After, and takes
@@ -78,6 +79,17 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	}
 	if cfg.RateLimits {
 		g.limits = newLimiter(maxBuckets)
+		if cfg.LimitsURL != "" {
+			var err error
+			if g.limits.shared, err = newSharedLimiter(cfg.LimitsURL, g.log, g.now); err != nil {
+				return nil, fmt.Errorf("gateway: %w", err)
+			}
+		}
+		if deps.Metrics != nil {
+			if err := deps.Metrics.Register(g.limits); err != nil {
+				return nil, fmt.Errorf("gateway: %w", err)
+			}
+		}
 	}
 	g.checkUpstreams()
 	d, err := readDocument()
@@ -120,12 +132,16 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
 // Health holds the checks that /readyz runs.
 func (g *Gateway) Health() *health.Registry { return g.checks }
 
-// Run follows the instances of services elsewhere until ctx ends, then ends streams of
-// events and lets go of connections that nobody uses. Nothing else ends it; requests
-// under way are the server's to drain.
+// Run follows the instances of services elsewhere, and counts rates together with other
+// gateways, if that is wanted, until ctx ends; then it ends streams of events and lets go
+// of connections that nobody uses. Nothing else ends it; requests under way are the
+// server's to drain.
 func (g *Gateway) Run(ctx context.Context) error {
 	var wait sync.WaitGroup
 	defer wait.Wait()
+	if g.limits != nil && g.limits.shared != nil {
+		wait.Go(func() { g.limits.shared.run(ctx) })
+	}
 	for _, r := range g.remotes {
 		wait.Go(func() { r.run(ctx) })
 	}

@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/meet5/backend/activity"
@@ -43,6 +44,9 @@ type Config struct {
 	// So are these.
 	OutsideIssuer, OutsideClient string
 	NoRegistration               bool
+	// LimitsURL and TrustedProxies are gateway.Config's.
+	LimitsURL      string
+	TrustedProxies []netip.Prefix
 	// MarkQuota is fraud.Config's.
 	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
@@ -125,7 +129,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	b.Activity.AddChecks(checks)
 	b.Fraud.AddChecks(checks)
 	b.Projections.AddChecks(checks)
-	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits}, gateway.Deps{
+	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits, LimitsURL: cfg.LimitsURL, TrustedProxies: cfg.TrustedProxies}, gateway.Deps{
 		Verifier: verifier, Health: checks, Logger: of("gateway"), Clock: cfg.Clock, Metrics: registry,
 		Upstreams: gateway.Upstreams{
 			User: b.User.Handler(), Activity: b.Activity.Handler(), Fraud: b.Fraud.Handler(), Projections: b.Projections.Handler(),
@@ -142,6 +146,7 @@ func (b *Backend) Run(ctx context.Context, listener net.Listener) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	return run.Group(ctx,
+		b.Gateway.Run,
 		func(ctx context.Context) error {
 			defer stop() // once the last request is answered
 			return run.HTTP(ctx, run.Server{Listener: listener, Handler: b.Gateway.Handler()})

@@ -32,6 +32,7 @@ type flags struct {
 	JWKSURL        []string       `name:"jwks-url" help:"Where the keys of tokens are published; by default the user services' /.well-known/jwks.json." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
 	Issuer         string         `help:"The iss of tokens, as the user service was told." placeholder:"URL" env:"MEET5_ISSUER"`
 	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other gateways; by default each counts by itself." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
 	DNSServer      string         `name:"dns-server" help:"DNS server to ask in place of the system's." placeholder:"HOST:PORT" env:"MEET5_DNS_SERVER"`
 	config.Logging
@@ -107,7 +108,7 @@ func realMain(ctx context.Context) error {
 		f.JWKSURL = []string{"http://user/.well-known/jwks.json"}
 	}
 	keys := token.NewRemoteKeySet(f.JWKSURL, client, time.Now)
-	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", TrustedProxies: f.TrustedProxies}, gateway.Deps{
+	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies}, gateway.Deps{
 		Verifier:  token.NewVerifier(keys, time.Now, f.Issuer),
 		Upstreams: up,
 		Logger:    logger,
