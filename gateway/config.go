@@ -25,6 +25,9 @@ type Config struct {
 	// X-Forwarded-For is believed. With none, a client's address is that of its
 	// connection.
 	TrustedProxies []netip.Prefix
+	// Origins are those whose pages may read answers (CORS), as in
+	// https://app.example.org; none by default.
+	Origins []string
 }
 
 // Upstreams are the services behind the gateway. Each is the handler of a service

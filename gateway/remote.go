@@ -104,7 +104,26 @@ func Remote(urls []*url.URL, o RemoteOptions) http.Handler {
 	return r
 }
 
-func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.proxy.ServeHTTP(w, req) }
+func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	r.proxy.ServeHTTP(&onceWriter{ResponseWriter: w}, req)
+}
+
+// onceWriter gives an answer the service's word where both have said something:
+// the proxy adds to what is there.
+type onceWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *onceWriter) WriteHeader(status int) {
+	if h := w.Header(); !w.begun && len(h["Cache-Control"]) > 1 {
+		h["Cache-Control"] = h["Cache-Control"][1:]
+	}
+	w.begun = w.begun || status >= http.StatusOK
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *onceWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // rewrite leaves the instance to the balancer, and passes on the address that the
 // gateway has found out.
@@ -118,7 +137,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 
 // dropOwn drops what the gateway says itself.
 func dropOwn(res *http.Response) error {
-	res.Header.Del(requestIDHeader)
+	for _, name := range saidByGateway {
+		res.Header.Del(name)
+	}
 	return nil
 }
 

@@ -32,6 +32,9 @@ type flags struct {
 	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
 	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other gateways; by default each counts by itself." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
+	CORSOrigins    []string       `name:"cors-origins" help:"Origins whose pages may use this gateway, as in https://app.example.org, with commas between them." placeholder:"ORIGIN,…" env:"MEET5_CORS_ORIGINS"`
+	TLSCert        string         `name:"tls-cert" help:"PEM file of the certificate and its chain; with it and its key, TLS is spoken. Read again when it changes." placeholder:"FILE" env:"MEET5_TLS_CERT"`
+	TLSKey         string         `name:"tls-key" help:"PEM file of the certificate's key." placeholder:"FILE" env:"MEET5_TLS_KEY"`
 	config.Logging
 }
 
@@ -82,6 +85,10 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	logger := f.Logger(os.Stderr, "gateway")
+	certificate, err := run.LoadCertificate(f.TLSCert, f.TLSKey, logger)
+	if err != nil {
+		return err
+	}
 	if len(f.JWKSURL) == 0 {
 		for _, u := range f.UserURL {
 			f.JWKSURL = append(f.JWKSURL, u.JoinPath("/.well-known/jwks.json").String())
@@ -93,7 +100,7 @@ func realMain(ctx context.Context) error {
 	streams.Streams = true
 	byActor := o
 	byActor.ByActor = true
-	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies}, gateway.Deps{
+	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies, Origins: f.CORSOrigins}, gateway.Deps{
 		Verifier: token.NewVerifier(keys, time.Now),
 		Upstreams: gateway.Upstreams{
 			User:        gateway.Remote(f.UserURL, o),
@@ -109,6 +116,6 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	return run.Group(ctx, g.Run, func(ctx context.Context) error {
-		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Logger: logger})
+		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Certificate: certificate, Logger: logger})
 	})
 }
