@@ -33,7 +33,7 @@ func call(ctx context.Context, to http.Handler, r *http.Request, method, path st
 	if err != nil {
 		return part{}, fmt.Errorf("ask for %s: %w", path, err)
 	}
-	for _, name := range []string{"Authorization", requestIDHeader, "X-Forwarded-For"} {
+	for _, name := range []string{"Authorization", requestIDHeader, "X-Forwarded-For", "Traceparent", "Tracestate"} {
 		if v := r.Header[name]; v != nil {
 			req.Header[name] = v
 		}

@@ -30,6 +30,9 @@ type Config struct {
 	// composed here; 0 means 4,096. From half of it on, what is less urgent is
 	// refused. A service in this process bounds itself.
 	MaxInFlight int
+	// Origins are those whose pages may read answers (CORS), as in
+	// https://app.example.org; none by default.
+	Origins []string
 }
 
 // Upstreams are the services behind the gateway. Each is the handler of a service

@@ -25,9 +25,15 @@ const keysRetry = time.Second
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	start := g.now()
 	identify(w, r)
+	protect(w, r)
+	checkTrace(r.Header)
 	rs := g.routes.find(r.URL)
 	if rs == nil {
 		g.refuse(w, r, "", start, problem.NotFound("there is nothing at this address"))
+		return
+	}
+	if g.share(w, r, rs) {
+		g.observe(rs.pattern, r.Method, http.StatusNoContent, start)
 		return
 	}
 	rt := rs.route(r.Method)
@@ -47,6 +53,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		g.refuse(w, r, rs.pattern, start, err)
 		return
+	}
+	if rt.public {
+		w.Header().Set("Cache-Control", public)
 	}
 	if rt.inPlace {
 		rt.to.ServeHTTP(w, r)

@@ -20,6 +20,9 @@
 //     out twice does no harm;
 //   - when too much is under way, batches and moderation are refused first, then
 //     reads and writes, sign-in last;
+//   - no answer may be kept by anybody, but for the public ones, which say so and
+//     have a tag; browsers are told to load and guess nothing, and pages of other
+//     origins read nothing unless their origin was allowed;
 //   - an answer that the gateway composes of several services' is given even if
 //     one of them is ill, and says what is missing.
 //
@@ -48,6 +51,7 @@ type Gateway struct {
 	log      *slog.Logger
 	now      func() time.Time
 	trusted  []netip.Prefix
+	origins  map[string]bool
 	requests *metrics.Requests // nil: not measured
 	limits   *limiter          // nil: no rate limits
 	checks   *health.Registry
@@ -63,12 +67,18 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err := deps.complete(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g := &Gateway{
+	if err := checkOrigins(cfg.Origins); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g := &Gateway{origins: make(map[string]bool),
 		verifier: deps.Verifier, up: deps.Upstreams, log: deps.Logger, now: deps.Clock,
 		trusted: cfg.TrustedProxies, checks: deps.Health,
 	}
 	if g.load.most = int64(cfg.MaxInFlight); g.load.most <= 0 {
 		g.load.most = maxInFlight
+	}
+	for _, o := range cfg.Origins {
+		g.origins[o] = true
 	}
 	g.serving, g.drain = context.WithCancel(context.Background())
 	if deps.Metrics != nil {

@@ -65,3 +65,16 @@ func TestABadURLOfTheServerForRatesIsSaidWithoutItsPassword(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOriginIsSchemeAndHostAndNothingElse(t *testing.T) {
+	for _, good := range []string{"https://app.example.org", "http://localhost:3000"} {
+		if err := checkOrigins([]string{good}); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"*", "null", "app.example.org", "https://app.example.org/", "https://a.example/x", "ftp://a.example", "https://A.example", "https://u@a.example", ""} {
+		if err := checkOrigins([]string{"https://a.example", bad}); err == nil {
+			t.Errorf("%q is taken for an origin", bad)
+		}
+	}
+}

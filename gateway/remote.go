@@ -152,7 +152,7 @@ func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer room.ReleasePermit()
-	r.proxy.ServeHTTP(w, req)
+	r.proxy.ServeHTTP(&onceWriter{ResponseWriter: w}, req)
 }
 
 // run follows the instances until ctx ends, then lets go of connections that
@@ -163,6 +163,23 @@ func (r *remote) run(ctx context.Context) {
 		i.transport.CloseIdleConnections()
 	}
 }
+
+// onceWriter gives an answer the service's word where both have said something:
+// the proxy adds to what is there.
+type onceWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *onceWriter) WriteHeader(status int) {
+	if h := w.Header(); !w.begun && len(h["Cache-Control"]) > 1 {
+		h["Cache-Control"] = h["Cache-Control"][1:]
+	}
+	w.begun = w.begun || status >= http.StatusOK
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *onceWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // rewrite leaves the instance to the balancer, and passes on the address that the
 // gateway has found out.
@@ -176,7 +193,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 
 // dropOwn drops what the gateway says itself.
 func dropOwn(res *http.Response) error {
-	res.Header.Del(requestIDHeader)
+	for _, name := range saidByGateway {
+		res.Header.Del(name)
+	}
 	return nil
 }
 

@@ -51,6 +51,7 @@ type route struct {
 	body    int64 // limit in bytes; 0 means defaultBody
 	repeat  repeatable
 	stream  bool // the answer may go on for hours
+	public  bool // the answer is everybody's and may be kept
 	remote  bool // to is a service elsewhere
 	inPlace bool // to is a service in this process, which measures by itself
 }
@@ -63,12 +64,12 @@ func (g *Gateway) table(p pages) []route {
 	up := g.up
 	lists, operations := own{decorator{g}}, own{http.HandlerFunc(g.byService)}
 	return []route{
-		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read},
-		{method: "GET", path: "/.well-known/openid-configuration", to: up.User, who: anyone, class: read},
-		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read},
+		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read, public: true},
+		{method: "GET", path: "/.well-known/openid-configuration", to: up.User, who: anyone, class: read, public: true},
+		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read, public: true},
 		{method: "GET", path: "/livez", to: own{p.live}, who: anyone, class: free},
 		{method: "GET", path: "/metrics", to: own{p.metrics}, who: anyone, class: free},
-		{method: "GET", path: "/openapi.json", to: own{p.openapi}, who: anyone, class: read},
+		{method: "GET", path: "/openapi.json", to: own{p.openapi}, who: anyone, class: read, public: true},
 		{method: "GET", path: "/readyz", to: own{p.ready}, who: anyone, class: free},
 		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write, repeat: byID},
 		{method: "POST", path: "/v1/activities/batch", to: up.Activity, who: member, class: batch, body: batchBody},

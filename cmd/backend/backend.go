@@ -44,9 +44,12 @@ type Config struct {
 	// So are these.
 	OutsideIssuer, OutsideClient string
 	NoRegistration               bool
-	// LimitsURL and TrustedProxies are gateway.Config's.
+	// LimitsURL, TrustedProxies and Origins are gateway.Config's.
 	LimitsURL      string
 	TrustedProxies []netip.Prefix
+	Origins        []string
+	// Certificate, if set, has the gateway speak TLS.
+	Certificate *run.Certificate
 	// MarkQuota is fraud.Config's.
 	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
@@ -63,7 +66,8 @@ type Backend struct {
 	Projections *projections.Service
 	Gateway     *gateway.Gateway
 
-	feed *bus.Feed
+	feed        *bus.Feed
+	certificate *run.Certificate
 }
 
 // New opens the stores and puts the services together. Nothing runs before Run;
@@ -76,7 +80,7 @@ func New(ctx context.Context, cfg Config, logger *slog.Logger) (*Backend, error)
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{Stores: stores, feed: bus.NewFeed(stores.Publisher, bus.FeedOptions{Logger: logger})}
+	b := &Backend{Stores: stores, certificate: cfg.Certificate, feed: bus.NewFeed(stores.Publisher, bus.FeedOptions{Logger: logger})}
 	options := log.Options{Clock: cfg.Clock, Committed: b.feed.Offer}
 	if cfg.Where.Real() {
 		options.Linger = log.DefaultLinger // a file has its commits share a sync anyway
@@ -129,7 +133,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	b.Activity.AddChecks(checks)
 	b.Fraud.AddChecks(checks)
 	b.Projections.AddChecks(checks)
-	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits, LimitsURL: cfg.LimitsURL, TrustedProxies: cfg.TrustedProxies}, gateway.Deps{
+	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits, LimitsURL: cfg.LimitsURL, TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins}, gateway.Deps{
 		Verifier: verifier, Health: checks, Logger: of("gateway"), Clock: cfg.Clock, Metrics: registry,
 		Upstreams: gateway.Upstreams{
 			User: b.User.Handler(), Activity: b.Activity.Handler(), Fraud: b.Fraud.Handler(), Projections: b.Projections.Handler(),
@@ -149,7 +153,7 @@ func (b *Backend) Run(ctx context.Context, listener net.Listener) error {
 		b.Gateway.Run,
 		func(ctx context.Context) error {
 			defer stop() // once the last request is answered
-			return run.HTTP(ctx, run.Server{Listener: listener, Handler: b.Gateway.Handler()})
+			return run.HTTP(ctx, run.Server{Listener: listener, Handler: b.Gateway.Handler(), Certificate: b.certificate})
 		},
 		func(context.Context) error {
 			return run.Group(background, b.feed.Run, b.User.Run, b.Activity.Run, b.Fraud.Run, b.Projections.Run)

@@ -35,6 +35,9 @@ type flags struct {
 	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other gateways; by default each counts by itself." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
 	DNSServer      string         `name:"dns-server" help:"DNS server to ask in place of the system's." placeholder:"HOST:PORT" env:"MEET5_DNS_SERVER"`
+	CORSOrigins    []string       `name:"cors-origins" help:"Origins whose pages may use this gateway, as in https://app.example.org, with commas between them." placeholder:"ORIGIN,…" env:"MEET5_CORS_ORIGINS"`
+	TLSCert        string         `name:"tls-cert" help:"PEM file of the certificate and its chain; with it and its key, TLS is spoken. Read again when it changes." placeholder:"FILE" env:"MEET5_TLS_CERT"`
+	TLSKey         string         `name:"tls-key" help:"PEM file of the certificate's key." placeholder:"FILE" env:"MEET5_TLS_KEY"`
 	config.Logging
 }
 
@@ -86,6 +89,10 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	logger := f.Logger(os.Stderr, "gateway")
+	certificate, err := run.LoadCertificate(f.TLSCert, f.TLSKey, logger)
+	if err != nil {
+		return err
+	}
 	o := gateway.RemoteOptions{Logger: logger}
 	if f.DNSServer != "" {
 		o.Resolver = gateway.ResolverAt(f.DNSServer)
@@ -108,7 +115,7 @@ func realMain(ctx context.Context) error {
 		f.JWKSURL = []string{"http://user/.well-known/jwks.json"}
 	}
 	keys := token.NewRemoteKeySet(f.JWKSURL, client, time.Now)
-	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies}, gateway.Deps{
+	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies, Origins: f.CORSOrigins}, gateway.Deps{
 		Verifier:  token.NewVerifier(keys, time.Now, f.Issuer),
 		Upstreams: up,
 		Logger:    logger,
@@ -118,6 +125,6 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	return run.Group(ctx, g.Run, func(ctx context.Context) error {
-		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Logger: logger})
+		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Certificate: certificate, Logger: logger})
 	})
 }
