@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -69,6 +70,9 @@ type RemoteOptions struct {
 	ByActor bool
 	// Resolver looks names up; the system's if nil.
 	Resolver *net.Resolver
+	// RootCAs are whose certificates instances behind https must have; the system's
+	// if nil.
+	RootCAs *x509.CertPool
 	// Logger drops everything if nil.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.
