@@ -1,7 +1,12 @@
 package gateway_test
 
 import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -272,6 +277,56 @@ func TestInstancesAreFoundByTheirServiceRecords(t *testing.T) {
 	}
 	if a.got.Load() < 8 || b.got.Load() < 8 || spare.got.Load() > 0 {
 		t.Errorf("of 20 requests %d and %d came, and %d to the spare", a.got.Load(), b.got.Load(), spare.got.Load())
+	}
+}
+
+// certified is a certificate for a name, and who to trust for it.
+func certified(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(nil, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(parsed)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, roots
+}
+
+// An instance that DNS names must have the certificate of the name, not of its
+// address; and of that name, not of another.
+func TestInstancesBehindTLSMustBeWhoTheyAreCalled(t *testing.T) {
+	names := newNameServer(t)
+	names.says("user.test. A", "127.0.0.1")
+	names.says("other.test. A", "127.0.0.1")
+	certificate, roots := certified(t, "user.test")
+	server := httptest.NewUnstartedServer(newMember("a"))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	names.says("_https._tcp.user.test. SRV", "1 1 "+port+" user.test.")
+	names.says("_https._tcp.other.test. SRV", "1 1 "+port+" other.test.")
+	for text, want := range map[string]int{
+		"dns+https://user.test:" + port: 200, "srv+https://_https._tcp.user.test": 200,
+		"dns+https://other.test:" + port: 503, "srv+https://_https._tcp.other.test": 503,
+		"https://127.0.0.1:" + port: 503,
+	} {
+		user := upstreams(t, gateway.RemoteOptions{Resolver: gateway.ResolverAt(names.addr), RootCAs: roots}, text)
+		h := remoteHouse(t, gateway.Config{}, func(d *gateway.Deps) { d.Upstreams.User = user })
+		if rec := h.do("PATCH", "/v1/me", "{}", header("Authorization", h.bearer(uuid.New()))); rec.Code != want {
+			t.Errorf("%s: got %d, want %d: %s", text, rec.Code, want, rec.Body)
+		}
 	}
 }
 
