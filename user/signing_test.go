@@ -267,3 +267,22 @@ func (w *world) forgeWith(seed []byte) string {
 	w.must(err)
 	return raw
 }
+
+// BenchmarkKey is what looking up the key of a token costs in the user service's own
+// process, beside keys that are known beforehand.
+func BenchmarkKey(b *testing.B) {
+	w := newWorld(b)
+	known := w.published(w.service)
+	for kid := range known {
+		for name, keys := range map[string]token.KeySet{"rotated": w.service.KeySet(), "static": known} {
+			b.Run(name, func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					if _, err := keys.Key(b.Context(), kid); err != nil {
+						b.Fatal(err)
+					}
+				}
+			})
+		}
+	}
+}
