@@ -51,15 +51,15 @@ func TestEveryAnswerTellsBrowsersToTrustNothingAndNobodyToKeepIt(t *testing.T) {
 			code  int
 			cache string
 		}{
-			"GET /v1/me":                  {200, "no-store"},
-			"GET /v1/me/visitors":         {200, "no-store"},
-			"GET /nothing":                {404, "no-store"},
-			"PUT /v1/me":                  {405, "no-store"},
-			"GET /v1/logs":                {403, "no-store"},
-			"GET /.well-known/jwks.json":  {200, map[string]string{"here": "public, max-age=300", "elsewhere": "public, max-age=60"}[name]},
-			"GET /openapi.json":           {200, "public, max-age=300"},
-			"GET /docs":                   {200, "public, max-age=300"},
-			"GET /livez":                  {200, "no-store"},
+			"GET /v1/me":                 {200, "no-store"},
+			"GET /v1/me/visitors":        {200, "no-store"},
+			"GET /nothing":               {404, "no-store"},
+			"PUT /v1/me":                 {405, "no-store"},
+			"GET /v1/logs":               {403, "no-store"},
+			"GET /.well-known/jwks.json": {200, map[string]string{"here": "public, max-age=300", "elsewhere": "public, max-age=60"}[name]},
+			"GET /openapi.json":          {200, "public, max-age=300"},
+			"GET /docs":                  {200, "public, max-age=300"},
+			"GET /livez":                 {200, "no-store"},
 		} {
 			method, target, _ := strings.Cut(route, " ")
 			rec := h.do(method, target, "", header("Authorization", h.bearer(uuid.New())), header("Origin", "https://evil.example"))
