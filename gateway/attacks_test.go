@@ -264,20 +264,25 @@ func TestATrailerIsNoHeader(t *testing.T) {
 // does not say so soon after the bound.
 func TestAGigabyteIsRefusedAtTheDoor(t *testing.T) {
 	f := newFront(t, gateway.Config{})
-	for name, length := range map[string]string{"said": "Content-Length: 1073741824", "not said": "Transfer-Encoding: chunked"} {
+	bearer := f.bearer(uuid.New())
+	for name, length := range map[string]string{
+		"said": "POST /v1/users HTTP/1.1\r\nContent-Length: 1073741824", "not said": "POST /v1/users HTTP/1.1\r\nTransfer-Encoding: chunked",
+		"said, to a list": "GET /v1/me/visitors HTTP/1.1\r\nContent-Length: 1073741824", "not said, to a list": "GET /v1/me/visitors HTTP/1.1\r\nTransfer-Encoding: chunked",
+		"not said, to events": "GET /v1/me/events HTTP/1.1\r\nTransfer-Encoding: chunked",
+	} {
 		t.Run(name, func(t *testing.T) {
 			c, err := net.Dial("tcp", f.address)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer c.Close()
-			if _, err := fmt.Fprintf(c, "POST /v1/users HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n%s\r\n\r\n", length); err != nil {
+			if _, err := fmt.Fprintf(c, "%s\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\n\r\n", length, bearer); err != nil {
 				t.Fatal(err)
 			}
 			sent := make(chan int, 1)
 			go func() {
 				piece := []byte("10000\r\n" + strings.Repeat("x", 1<<16) + "\r\n")
-				if name == "said" {
+				if strings.HasPrefix(name, "said") {
 					piece = piece[7 : 7+1<<16]
 				}
 				n := 0

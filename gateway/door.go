@@ -130,7 +130,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 	if caller.Subject != uuid.Nil {
 		r = r.WithContext(token.NewContext(r.Context(), caller))
 	}
-	if rt.remote && r.Body != nil && r.Body != http.NoBody {
+	if r.Body != nil && r.Body != http.NoBody {
 		// It also covers the answer, which a service gives within seconds.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + responseTimeout))
 		r.Body = http.MaxBytesReader(w, r.Body, rt.body)

@@ -50,7 +50,6 @@ type route struct {
 	class   class
 	body    int64 // limit in bytes; 0 means defaultBody
 	public  bool  // the answer is everybody's and may be kept
-	remote  bool  // to is a service elsewhere
 	inPlace bool  // to is a service in this process, which measures by itself
 }
 
