@@ -52,7 +52,6 @@ type route struct {
 	repeat  repeatable
 	stream  bool // the answer may go on for hours
 	public  bool // the answer is everybody's and may be kept
-	remote  bool // to is a service elsewhere
 	inPlace bool // to is a service in this process, which measures by itself
 }
 
