@@ -143,12 +143,34 @@ const (
 	NewDecisionDecisionUphold   NewDecisionDecision = "uphold"
 )
 
-// Defines values for NewRuleModeMode.
+// Defines values for NewRuleAggregate.
 const (
-	NewRuleModeModeDraft   NewRuleModeMode = "draft"
-	NewRuleModeModeLive    NewRuleModeMode = "live"
-	NewRuleModeModeRetired NewRuleModeMode = "retired"
-	NewRuleModeModeShadow  NewRuleModeMode = "shadow"
+	NewRuleAggregateBurst          NewRuleAggregate = "burst"
+	NewRuleAggregateCount          NewRuleAggregate = "count"
+	NewRuleAggregateDistinct       NewRuleAggregate = "distinct"
+	NewRuleAggregateLockstep       NewRuleAggregate = "lockstep"
+	NewRuleAggregatePairedDistinct NewRuleAggregate = "paired_distinct"
+	NewRuleAggregateRatio          NewRuleAggregate = "ratio"
+	NewRuleAggregateRegularity     NewRuleAggregate = "regularity"
+	NewRuleAggregateSequence       NewRuleAggregate = "sequence"
+)
+
+// Defines values for NewRuleEffect.
+const (
+	NewRuleEffectFlag        NewRuleEffect = "flag"
+	NewRuleEffectFlagAndMark NewRuleEffect = "flag_and_mark"
+)
+
+// Defines values for NewRuleKey.
+const (
+	NewRuleKeyActor  NewRuleKey = "actor"
+	NewRuleKeyTarget NewRuleKey = "target"
+)
+
+// Defines values for NewRuleReading.
+const (
+	NewRuleReadingBoth NewRuleReading = "both"
+	NewRuleReadingEach NewRuleReading = "each"
 )
 
 // Defines values for ParkedOrder.
@@ -179,20 +201,35 @@ const (
 
 // Defines values for RuleAggregate.
 const (
+	RuleAggregateBurst          RuleAggregate = "burst"
 	RuleAggregateCount          RuleAggregate = "count"
 	RuleAggregateDistinct       RuleAggregate = "distinct"
+	RuleAggregateEmpty          RuleAggregate = ""
+	RuleAggregateLockstep       RuleAggregate = "lockstep"
 	RuleAggregatePairedDistinct RuleAggregate = "paired_distinct"
+	RuleAggregateRatio          RuleAggregate = "ratio"
+	RuleAggregateRegularity     RuleAggregate = "regularity"
+	RuleAggregateSequence       RuleAggregate = "sequence"
 )
 
 // Defines values for RuleEffect.
 const (
+	RuleEffectEmpty       RuleEffect = ""
 	RuleEffectFlag        RuleEffect = "flag"
 	RuleEffectFlagAndMark RuleEffect = "flag_and_mark"
 )
 
 // Defines values for RuleKey.
 const (
-	RuleKeyActor RuleKey = "actor"
+	RuleKeyActor  RuleKey = "actor"
+	RuleKeyEmpty  RuleKey = ""
+	RuleKeyTarget RuleKey = "target"
+)
+
+// Defines values for RuleReading.
+const (
+	RuleReadingBoth RuleReading = "both"
+	RuleReadingEach RuleReading = "each"
 )
 
 // Defines values for RuleMode.
@@ -203,18 +240,16 @@ const (
 	RuleModeShadow  RuleMode = "shadow"
 )
 
-// Defines values for RuleReading.
+// Defines values for RuleWhereTarget.
 const (
-	RuleReadingBoth RuleReading = "both"
-	RuleReadingEach RuleReading = "each"
+	RuleWhereTargetNew      RuleWhereTarget = "new"
+	RuleWhereTargetRepeated RuleWhereTarget = "repeated"
 )
 
-// Defines values for RuleReportMode.
+// Defines values for RuleWhereTargetState.
 const (
-	RuleReportModeDraft   RuleReportMode = "draft"
-	RuleReportModeLive    RuleReportMode = "live"
-	RuleReportModeRetired RuleReportMode = "retired"
-	RuleReportModeShadow  RuleReportMode = "shadow"
+	RuleWhereTargetStateHidden  RuleWhereTargetState = "hidden"
+	RuleWhereTargetStateVisible RuleWhereTargetState = "visible"
 )
 
 // Defines values for RunningVersionMode.
@@ -233,14 +268,6 @@ const (
 	StatusActive     Status = "active"
 	StatusErased     Status = "erased"
 	StatusFraudulent Status = "fraudulent"
-)
-
-// Defines values for TriedRuleMode.
-const (
-	TriedRuleModeDraft   TriedRuleMode = "draft"
-	TriedRuleModeLive    TriedRuleMode = "live"
-	TriedRuleModeRetired TriedRuleMode = "retired"
-	TriedRuleModeShadow  TriedRuleMode = "shadow"
 )
 
 // Defines values for Service.
@@ -293,9 +320,7 @@ const (
 
 // Defines values for ListEventsParamsAccept.
 const (
-	ListEventsParamsAcceptApplicationvndApacheParquet ListEventsParamsAccept = "application/vnd.apache.parquet"
-	ListEventsParamsAcceptApplicationxNdjson          ListEventsParamsAccept = "application/x-ndjson"
-	ListEventsParamsAcceptTextcsv                     ListEventsParamsAccept = "text/csv"
+	ListEventsParamsAcceptApplicationxNdjson ListEventsParamsAccept = "application/x-ndjson"
 )
 
 // Defines values for ListEventsParamsLog.
@@ -350,6 +375,15 @@ type Activity struct {
 
 // ActivityType defines model for ActivityType.
 type ActivityType string
+
+// Age How old an account is at the event.
+type Age struct {
+	// AtLeast A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	AtLeast *Duration `json:"at_least,omitempty"`
+
+	// Below A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	Below *Duration `json:"below,omitempty"`
+}
 
 // AllSubscriptions defines model for AllSubscriptions.
 type AllSubscriptions struct {
@@ -604,9 +638,12 @@ type CheckResultStatus string
 
 // CloudEvent CloudEvents 1.0. Of an activity, data has actor and target and what else it carries.
 type CloudEvent struct {
-	Data            map[string]interface{} `json:"data"`
-	Datacontenttype string                 `json:"datacontenttype"`
-	Id              openapi_types.UUID     `json:"id"`
+	Data *map[string]interface{} `json:"data,omitempty"`
+
+	// DataBase64 In place of data, where the payload is no JSON.
+	DataBase64      *string            `json:"data_base64,omitempty"`
+	Datacontenttype string             `json:"datacontenttype"`
+	Id              openapi_types.UUID `json:"id"`
 
 	// Partition In CloudEvents, an extension.
 	Partition    int       `json:"partition"`
@@ -634,6 +671,9 @@ type Credentials struct {
 	Login    string `json:"login"`
 	Password string `json:"password"`
 }
+
+// Duration A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+type Duration = string
 
 // Evidence An event that the flag rests on.
 type Evidence struct {
@@ -933,24 +973,68 @@ type NewNote struct {
 	Text string `json:"text"`
 }
 
-// NewRule A rule, as GET with Accept: application/yaml answers it. Its mode is left out, or what it is.
+// NewRule A rule, as GET with Accept: application/yaml answers it. Its mode is left out, or what it is. What more must hold between its fields, the JSON Schema of a rule says.
 type NewRule struct {
-	Id        string `json:"id"`
-	Score     int    `json:"score"`
-	Threshold int    `json:"threshold"`
-	Title     string `json:"title"`
+	Aggregate NewRuleAggregate `json:"aggregate"`
+
+	// Cases Tests that travel with the rule.
+	Cases       *[]map[string]interface{} `json:"cases,omitempty"`
+	Description *string                   `json:"description,omitempty"`
+	Effect      *NewRuleEffect            `json:"effect,omitempty"`
+	Events      []ActivityType            `json:"events"`
+	Id          string                    `json:"id"`
+
+	// Key Whose events are looked at together.
+	Key *NewRuleKey `json:"key,omitempty"`
+
+	// Lockstep Accounts that met at least so many of the same targets, each of which as many accounts met as the threshold says.
+	Lockstep *RuleLockstep `json:"lockstep,omitempty"`
+	Mode     *RuleMode     `json:"mode,omitempty"`
+
+	// Ratio Events of kind of for 100 of kind per, among the latest volume of both.
+	Ratio *RuleRatio `json:"ratio,omitempty"`
+
+	// Reading Of paired_distinct.
+	Reading *NewRuleReading `json:"reading,omitempty"`
+
+	// Regularity Gaps whose coefficient of variation is at most so many percent.
+	Regularity *RuleRegularity `json:"regularity,omitempty"`
+	Score      int             `json:"score"`
+
+	// Sequence Events of kind then at most within after one of kind first with the same target.
+	Sequence  *RuleSequence `json:"sequence,omitempty"`
+	Threshold int           `json:"threshold"`
+
+	// TimeToLive A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	TimeToLive *Duration `json:"time_to_live,omitempty"`
+	Title      string    `json:"title"`
+
+	// Where What events must be like to count; all that is set must hold.
+	Where *RuleWhere `json:"where,omitempty"`
+
+	// Window One of the three.
+	Window Window `json:"window"`
 }
+
+// NewRuleAggregate defines model for NewRule.Aggregate.
+type NewRuleAggregate string
+
+// NewRuleEffect defines model for NewRule.Effect.
+type NewRuleEffect string
+
+// NewRuleKey Whose events are looked at together.
+type NewRuleKey string
+
+// NewRuleReading Of paired_distinct.
+type NewRuleReading string
 
 // NewRuleMode defines model for NewRuleMode.
 type NewRuleMode struct {
 	// Force A draft goes live without having been in shadow.
-	Force *bool           `json:"force,omitempty"`
-	Mode  NewRuleModeMode `json:"mode"`
-	Why   string          `json:"why"`
+	Force *bool    `json:"force,omitempty"`
+	Mode  RuleMode `json:"mode"`
+	Why   string   `json:"why"`
 }
-
-// NewRuleModeMode defines model for NewRuleMode.Mode.
-type NewRuleModeMode string
 
 // NewUndo defines model for NewUndo.
 type NewUndo struct {
@@ -1142,39 +1226,59 @@ type Rule struct {
 	Effect      RuleEffect     `json:"effect"`
 	Events      []ActivityType `json:"events"`
 
-	// Fault Why this build cannot run it; then the rule's own fields are empty.
+	// Fault Why this build cannot run it; then the rule's own fields are empty, 0 or "".
 	Fault *string `json:"fault,omitempty"`
 
 	// Flags How many flags it raised, by state.
 	Flags map[string]int `json:"flags"`
 
 	// Hits Null while the rule is not run.
-	Hits      *int        `json:"hits"`
-	Id        string      `json:"id"`
-	Key       RuleKey     `json:"key"`
-	Metrics   RuleMetrics `json:"metrics"`
-	Mode      RuleMode    `json:"mode"`
-	ModeBy    string      `json:"mode_by"`
-	ModeSince time.Time   `json:"mode_since"`
-	ModeWhy   string      `json:"mode_why"`
+	Hits *int   `json:"hits"`
+	Id   string `json:"id"`
+
+	// Key Whose events are looked at together.
+	Key RuleKey `json:"key"`
+
+	// Lockstep Accounts that met at least so many of the same targets, each of which as many accounts met as the threshold says.
+	Lockstep  *RuleLockstep `json:"lockstep,omitempty"`
+	Metrics   RuleMetrics   `json:"metrics"`
+	Mode      RuleMode      `json:"mode"`
+	ModeBy    string        `json:"mode_by"`
+	ModeSince time.Time     `json:"mode_since"`
+	ModeWhy   string        `json:"mode_why"`
+
+	// Ratio Events of kind of for 100 of kind per, among the latest volume of both.
+	Ratio *RuleRatio `json:"ratio,omitempty"`
 
 	// Reading Of paired_distinct: targets each visited and liked, or so many visited and so many liked.
 	Reading *RuleReading `json:"reading,omitempty"`
 
+	// Regularity Gaps whose coefficient of variation is at most so many percent.
+	Regularity *RuleRegularity `json:"regularity,omitempty"`
+
 	// Runs This instance runs it.
-	Runs      bool   `json:"runs"`
-	Score     int    `json:"score"`
-	Threshold int    `json:"threshold"`
-	Title     string `json:"title"`
+	Runs  bool `json:"runs"`
+	Score int  `json:"score"`
+
+	// Sequence Events of kind then at most within after one of kind first with the same target.
+	Sequence  *RuleSequence `json:"sequence,omitempty"`
+	Threshold int           `json:"threshold"`
+
+	// TimeToLive A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	TimeToLive *Duration `json:"time_to_live,omitempty"`
+	Title      string    `json:"title"`
 
 	// Version 16 hexadecimal digits, of the rule's content.
 	Version string `json:"version"`
 
 	// Warming Its history is still being counted.
-	Warming bool   `json:"warming"`
-	Why     string `json:"why"`
+	Warming bool `json:"warming"`
 
-	// Window One of the two.
+	// Where What events must be like to count; all that is set must hold.
+	Where *RuleWhere `json:"where,omitempty"`
+	Why   string     `json:"why"`
+
+	// Window One of the three.
 	Window Window `json:"window"`
 }
 
@@ -1184,11 +1288,8 @@ type RuleAggregate string
 // RuleEffect defines model for Rule.Effect.
 type RuleEffect string
 
-// RuleKey defines model for Rule.Key.
+// RuleKey Whose events are looked at together.
 type RuleKey string
-
-// RuleMode defines model for Rule.Mode.
-type RuleMode string
 
 // RuleReading Of paired_distinct: targets each visited and liked, or so many visited and so many liked.
 type RuleReading string
@@ -1228,6 +1329,11 @@ type RuleHitPage struct {
 	Next *Next `json:"next,omitempty"`
 }
 
+// RuleLockstep Accounts that met at least so many of the same targets, each of which as many accounts met as the threshold says.
+type RuleLockstep struct {
+	Targets int `json:"targets"`
+}
+
 // RuleMetrics defines model for RuleMetrics.
 type RuleMetrics struct {
 	// Confirmed Confirmed, appealed or upheld.
@@ -1253,6 +1359,9 @@ type RuleMetrics struct {
 	UsersInAnHour *int `json:"users_in_an_hour"`
 }
 
+// RuleMode defines model for RuleMode.
+type RuleMode string
+
 // RulePage defines model for RulePage.
 type RulePage struct {
 	Items []Rule `json:"items"`
@@ -1265,6 +1374,18 @@ type RulePage struct {
 type RulePosition struct {
 	Partition int `json:"partition"`
 	Sequence  int `json:"sequence"`
+}
+
+// RuleRatio Events of kind of for 100 of kind per, among the latest volume of both.
+type RuleRatio struct {
+	Of     ActivityType `json:"of"`
+	Per    ActivityType `json:"per"`
+	Volume int          `json:"volume"`
+}
+
+// RuleRegularity Gaps whose coefficient of variation is at most so many percent.
+type RuleRegularity struct {
+	Variation int `json:"variation"`
 }
 
 // RuleReport defines model for RuleReport.
@@ -1286,9 +1407,9 @@ type RuleReport struct {
 	Hits          int             `json:"hits"`
 
 	// Measured Users who did something within the period or were hit.
-	Measured *Measured      `json:"measured,omitempty"`
-	Mode     RuleReportMode `json:"mode"`
-	Rule     string         `json:"rule"`
+	Measured *Measured `json:"measured,omitempty"`
+	Mode     RuleMode  `json:"mode"`
+	Rule     string    `json:"rule"`
 
 	// RunningVersion The version of the rule that runs, tried beside it over the same period.
 	RunningVersion *RunningVersion `json:"running_version,omitempty"`
@@ -1303,8 +1424,14 @@ type RuleReport struct {
 	Version string `json:"version"`
 }
 
-// RuleReportMode defines model for RuleReport.Mode.
-type RuleReportMode string
+// RuleSequence Events of kind then at most within after one of kind first with the same target.
+type RuleSequence struct {
+	First ActivityType `json:"first"`
+	Then  ActivityType `json:"then"`
+
+	// Within A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	Within Duration `json:"within"`
+}
 
 // RuleValidation defines model for RuleValidation.
 type RuleValidation struct {
@@ -1343,6 +1470,33 @@ type RuleVersionPage struct {
 	// Next The next page, for cursor. Missing on the last one.
 	Next *Next `json:"next,omitempty"`
 }
+
+// RuleWhere What events must be like to count; all that is set must hold.
+type RuleWhere struct {
+	// AccountAge How old an account is at the event.
+	AccountAge *Age `json:"account_age,omitempty"`
+
+	// Hour Hours of the day in UTC, over midnight if until is before from.
+	Hour *struct {
+		From  *int `json:"from,omitempty"`
+		Until int  `json:"until"`
+	} `json:"hour,omitempty"`
+
+	// Target Whether the key has met the target in the window.
+	Target *RuleWhereTarget `json:"target,omitempty"`
+
+	// TargetAge How old an account is at the event.
+	TargetAge *Age `json:"target_age,omitempty"`
+
+	// TargetState Whether the target is marked fraudulent when it is acted on.
+	TargetState *RuleWhereTargetState `json:"target_state,omitempty"`
+}
+
+// RuleWhereTarget Whether the key has met the target in the window.
+type RuleWhereTarget string
+
+// RuleWhereTargetState Whether the target is marked fraudulent when it is acted on.
+type RuleWhereTargetState string
 
 // RunningVersion The version of the rule that runs, tried beside it over the same period.
 type RunningVersion struct {
@@ -1493,14 +1647,11 @@ type TogetherReport struct {
 
 // TriedRule defines model for TriedRule.
 type TriedRule struct {
-	Id      string        `json:"id"`
-	Mode    TriedRuleMode `json:"mode"`
-	Title   string        `json:"title"`
-	Version string        `json:"version"`
+	Id      string   `json:"id"`
+	Mode    RuleMode `json:"mode"`
+	Title   string   `json:"title"`
+	Version string   `json:"version"`
 }
-
-// TriedRuleMode defines model for TriedRule.Mode.
-type TriedRuleMode string
 
 // UserCard defines model for UserCard.
 type UserCard struct {
@@ -1537,10 +1688,13 @@ type VisitPage struct {
 	Next *Next `json:"next,omitempty"`
 }
 
-// Window One of the two.
+// Window One of the three.
 type Window struct {
 	// SinceAccountCreation The time from when the account was made, as in 10m.
 	SinceAccountCreation *string `json:"since_account_creation,omitempty"`
+
+	// SinceFirstEvent The time from the first activity of all, as in 1d.
+	SinceFirstEvent *string `json:"since_first_event,omitempty"`
 
 	// Sliding The time up to an event, as in 10m or 7d.
 	Sliding *string `json:"sliding,omitempty"`
@@ -1585,17 +1739,56 @@ type UserID = openapi_types.UUID
 // Why defines model for Why.
 type Why = string
 
+// BadRequest RFC 9457 problem details.
+type BadRequest = Problem
+
 // BulkResponse defines model for Bulk.
 type BulkResponse = Bulk
+
+// Conflict RFC 9457 problem details.
+type Conflict = Problem
 
 // FlagResponse defines model for Flag.
 type FlagResponse = FlagRecord
 
+// Forbidden RFC 9457 problem details.
+type Forbidden = Problem
+
+// Invalid RFC 9457 problem details.
+type Invalid = Problem
+
 // Likes defines model for Likes.
 type Likes = LikePage
 
+// NotAcceptable RFC 9457 problem details.
+type NotAcceptable = Problem
+
+// NotFound RFC 9457 problem details.
+type NotFound = Problem
+
+// PreconditionFailed RFC 9457 problem details.
+type PreconditionFailed = Problem
+
+// PreconditionRequired RFC 9457 problem details.
+type PreconditionRequired = Problem
+
 // RuleResponse Raises a flag as soon as the aggregate over the events of one user within the window comes up to the threshold.
 type RuleResponse = Rule
+
+// TooLarge RFC 9457 problem details.
+type TooLarge = Problem
+
+// TooMany RFC 9457 problem details.
+type TooMany = Problem
+
+// Unauthorized RFC 9457 problem details.
+type Unauthorized = Problem
+
+// Unavailable RFC 9457 problem details.
+type Unavailable = Problem
+
+// UnsupportedMediaType RFC 9457 problem details.
+type UnsupportedMediaType = Problem
 
 // Visits defines model for Visits.
 type Visits = VisitPage
@@ -1668,7 +1861,7 @@ type ListEventsParams struct {
 	// Limit At most so many events; all if it is left out.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Accept The format. The default is application/x-ndjson.
+	// Accept The format.
 	Accept *ListEventsParamsAccept `json:"Accept,omitempty"`
 }
 
@@ -2268,7 +2461,7 @@ type ClientInterface interface {
 
 	// ListEvents Events of a log, streamed
 	//
-	// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 	//
 	// Corresponds with GET /v1/logs/{log}/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, log ListEventsParamsLog, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3079,7 +3272,7 @@ func (c *Client) ListLogs(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // ListEvents Events of a log, streamed
 //
-// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 //
 // Corresponds with GET /v1/logs/{log}/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, log ListEventsParamsLog, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -7064,7 +7257,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListEventsWithResponse Events of a log, streamed
 	//
-	// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7934,12 +8127,12 @@ func (r ListBacktestsResponse) StatusCode() int {
 
 // RequestBacktestResponse200Headers the declared response headers of an HTTP 200 response for RequestBacktest
 type RequestBacktestResponse200Headers struct {
-	Location *string
+	Location string
 }
 
 // RequestBacktestResponse202Headers the declared response headers of an HTTP 202 response for RequestBacktest
 type RequestBacktestResponse202Headers struct {
-	Location *string
+	Location string
 }
 
 type RequestBacktestResponse struct {
@@ -8096,7 +8289,7 @@ func (r EraseMeResponse) StatusCode() int {
 
 // GetMeResponse200Headers the declared response headers of an HTTP 200 response for GetMe
 type GetMeResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetMeResponse struct {
@@ -8128,7 +8321,7 @@ func (r GetMeResponse) StatusCode() int {
 
 // ChangeMeResponse200Headers the declared response headers of an HTTP 200 response for ChangeMe
 type ChangeMeResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type ChangeMeResponse struct {
@@ -8514,7 +8707,7 @@ func (r ListFlagsResponse) StatusCode() int {
 
 // TakeNextFlagResponse200Headers the declared response headers of an HTTP 200 response for TakeNextFlag
 type TakeNextFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type TakeNextFlagResponse struct {
@@ -8546,7 +8739,7 @@ func (r TakeNextFlagResponse) StatusCode() int {
 
 // GetFlagResponse200Headers the declared response headers of an HTTP 200 response for GetFlag
 type GetFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetFlagResponse struct {
@@ -8578,7 +8771,7 @@ func (r GetFlagResponse) StatusCode() int {
 
 // AssignFlagResponse200Headers the declared response headers of an HTTP 200 response for AssignFlag
 type AssignFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type AssignFlagResponse struct {
@@ -8610,7 +8803,7 @@ func (r AssignFlagResponse) StatusCode() int {
 
 // DecideFlagResponse200Headers the declared response headers of an HTTP 200 response for DecideFlag
 type DecideFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type DecideFlagResponse struct {
@@ -8642,7 +8835,7 @@ func (r DecideFlagResponse) StatusCode() int {
 
 // NoteFlagResponse200Headers the declared response headers of an HTTP 200 response for NoteFlag
 type NoteFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type NoteFlagResponse struct {
@@ -8756,7 +8949,7 @@ func (r ValidateRulesResponse) StatusCode() int {
 
 // GetRuleResponse200Headers the declared response headers of an HTTP 200 response for GetRule
 type GetRuleResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetRuleResponse struct {
@@ -8788,12 +8981,12 @@ func (r GetRuleResponse) StatusCode() int {
 
 // PutRuleResponse200Headers the declared response headers of an HTTP 200 response for PutRule
 type PutRuleResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 // PutRuleResponse201Headers the declared response headers of an HTTP 201 response for PutRule
 type PutRuleResponse201Headers struct {
-	ETag *string
+	ETag string
 }
 
 type PutRuleResponse struct {
@@ -8886,7 +9079,7 @@ func (r ListRuleHitsResponse) StatusCode() int {
 
 // SetRuleModeResponse200Headers the declared response headers of an HTTP 200 response for SetRuleMode
 type SetRuleModeResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type SetRuleModeResponse struct {
@@ -9048,8 +9241,8 @@ func (r RefreshResponse) StatusCode() int {
 
 // RegisterResponse201Headers the declared response headers of an HTTP 201 response for Register
 type RegisterResponse201Headers struct {
-	ETag     *string
-	Location *string
+	ETag     string
+	Location string
 }
 
 type RegisterResponse struct {
@@ -9441,7 +9634,7 @@ func (c *ClientWithResponses) ListLogsWithResponse(ctx context.Context, reqEdito
 
 // ListEventsWithResponse Events of a log, streamed
 //
-// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -10442,6 +10635,9 @@ func ParsePostBatchResponse(rsp *http.Response) (*PostBatchResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -10786,20 +10982,20 @@ func ParseRequestBacktestResponse(rsp *http.Response) (*RequestBacktestResponse,
 		var headers RequestBacktestResponse200Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Location = &value
+			headers.Location = value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 202:
 		var headers RequestBacktestResponse202Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Location = &value
+			headers.Location = value
 		}
 		response.Headers202 = &headers
 	}
@@ -10923,6 +11119,9 @@ func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -10999,10 +11198,10 @@ func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 		var headers GetMeResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11045,10 +11244,10 @@ func ParseChangeMeResponse(rsp *http.Response) (*ChangeMeResponse, error) {
 		var headers ChangeMeResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11616,10 +11815,10 @@ func ParseTakeNextFlagResponse(rsp *http.Response) (*TakeNextFlagResponse, error
 		var headers TakeNextFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11662,10 +11861,10 @@ func ParseGetFlagResponse(rsp *http.Response) (*GetFlagResponse, error) {
 		var headers GetFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11708,10 +11907,10 @@ func ParseAssignFlagResponse(rsp *http.Response) (*AssignFlagResponse, error) {
 		var headers AssignFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11754,10 +11953,10 @@ func ParseDecideFlagResponse(rsp *http.Response) (*DecideFlagResponse, error) {
 		var headers DecideFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11800,10 +11999,10 @@ func ParseNoteFlagResponse(rsp *http.Response) (*NoteFlagResponse, error) {
 		var headers NoteFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11958,10 +12157,10 @@ func ParseGetRuleResponse(rsp *http.Response) (*GetRuleResponse, error) {
 		var headers GetRuleResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -12011,20 +12210,20 @@ func ParsePutRuleResponse(rsp *http.Response) (*PutRuleResponse, error) {
 		var headers PutRuleResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 201:
 		var headers PutRuleResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers201 = &headers
 	}
@@ -12146,10 +12345,10 @@ func ParseSetRuleModeResponse(rsp *http.Response) (*SetRuleModeResponse, error) 
 		var headers SetRuleModeResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -12366,17 +12565,17 @@ func ParseRegisterResponse(rsp *http.Response) (*RegisterResponse, error) {
 		var headers RegisterResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Location = &value
+			headers.Location = value
 		}
 		response.Headers201 = &headers
 	}
