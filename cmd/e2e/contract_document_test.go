@@ -332,7 +332,7 @@ func (c *contract) at(pointer string) (any, bool) {
 	for step := range strings.SplitSeq(pointer[1:], "/") {
 		switch v := here.(type) {
 		case map[string]any:
-			next, ok := v[strings.NewReplacer("~1", "/", "~0", "~").Replace(step)]
+			next, ok := v[unescaped.Replace(step)]
 			if !ok {
 				return nil, false
 			}
@@ -350,5 +350,10 @@ func (c *contract) at(pointer string) (any, bool) {
 	return here, true
 }
 
+var (
+	escaped   = strings.NewReplacer("~", "~0", "/", "~1")
+	unescaped = strings.NewReplacer("~1", "/", "~0", "~")
+)
+
 // escape makes a step of a JSON pointer.
-func escape(step string) string { return strings.NewReplacer("~", "~0", "/", "~1").Replace(step) }
+func escape(step string) string { return escaped.Replace(step) }
