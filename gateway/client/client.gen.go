@@ -85,6 +85,15 @@ const (
 	CloudEventSpecversionN10 CloudEventSpecversion = "1.0"
 )
 
+// Defines values for ExportLineKind.
+const (
+	ExportLineKindAccount  ExportLineKind = "account"
+	ExportLineKindActivity ExportLineKind = "activity"
+	ExportLineKindChange   ExportLineKind = "change"
+	ExportLineKindEnd      ExportLineKind = "end"
+	ExportLineKindSession  ExportLineKind = "session"
+)
+
 // Defines values for FlagEntryUndoes.
 const (
 	FlagEntryUndoesConfirm  FlagEntryUndoes = "confirm"
@@ -103,6 +112,16 @@ const (
 	FlagStateOpen       FlagState = "open"
 	FlagStateOverturned FlagState = "overturned"
 	FlagStateUpheld     FlagState = "upheld"
+)
+
+// Defines values for HomeMissing.
+const (
+	HomeMissingAccount       HomeMissing = "account"
+	HomeMissingLikesReceived HomeMissing = "likes_received"
+	HomeMissingMatches       HomeMissing = "matches"
+	HomeMissingNames         HomeMissing = "names"
+	HomeMissingStats         HomeMissing = "stats"
+	HomeMissingVisitors      HomeMissing = "visitors"
 )
 
 // Defines values for LiveStatus.
@@ -143,12 +162,42 @@ const (
 	NewDecisionDecisionUphold   NewDecisionDecision = "uphold"
 )
 
-// Defines values for NewRuleModeMode.
+// Defines values for NewRuleAggregate.
 const (
-	NewRuleModeModeDraft   NewRuleModeMode = "draft"
-	NewRuleModeModeLive    NewRuleModeMode = "live"
-	NewRuleModeModeRetired NewRuleModeMode = "retired"
-	NewRuleModeModeShadow  NewRuleModeMode = "shadow"
+	NewRuleAggregateBurst          NewRuleAggregate = "burst"
+	NewRuleAggregateCount          NewRuleAggregate = "count"
+	NewRuleAggregateDistinct       NewRuleAggregate = "distinct"
+	NewRuleAggregateLockstep       NewRuleAggregate = "lockstep"
+	NewRuleAggregatePairedDistinct NewRuleAggregate = "paired_distinct"
+	NewRuleAggregateRatio          NewRuleAggregate = "ratio"
+	NewRuleAggregateRegularity     NewRuleAggregate = "regularity"
+	NewRuleAggregateSequence       NewRuleAggregate = "sequence"
+)
+
+// Defines values for NewRuleEffect.
+const (
+	NewRuleEffectFlag        NewRuleEffect = "flag"
+	NewRuleEffectFlagAndMark NewRuleEffect = "flag_and_mark"
+)
+
+// Defines values for NewRuleKey.
+const (
+	NewRuleKeyActor  NewRuleKey = "actor"
+	NewRuleKeyTarget NewRuleKey = "target"
+)
+
+// Defines values for NewRuleReading.
+const (
+	NewRuleReadingBoth NewRuleReading = "both"
+	NewRuleReadingEach NewRuleReading = "each"
+)
+
+// Defines values for NoticeType.
+const (
+	NoticeTypeLike  NoticeType = "like"
+	NoticeTypeMatch NoticeType = "match"
+	NoticeTypeReset NoticeType = "reset"
+	NoticeTypeVisit NoticeType = "visit"
 )
 
 // Defines values for ParkedOrder.
@@ -179,20 +228,35 @@ const (
 
 // Defines values for RuleAggregate.
 const (
+	RuleAggregateBurst          RuleAggregate = "burst"
 	RuleAggregateCount          RuleAggregate = "count"
 	RuleAggregateDistinct       RuleAggregate = "distinct"
+	RuleAggregateEmpty          RuleAggregate = ""
+	RuleAggregateLockstep       RuleAggregate = "lockstep"
 	RuleAggregatePairedDistinct RuleAggregate = "paired_distinct"
+	RuleAggregateRatio          RuleAggregate = "ratio"
+	RuleAggregateRegularity     RuleAggregate = "regularity"
+	RuleAggregateSequence       RuleAggregate = "sequence"
 )
 
 // Defines values for RuleEffect.
 const (
+	RuleEffectEmpty       RuleEffect = ""
 	RuleEffectFlag        RuleEffect = "flag"
 	RuleEffectFlagAndMark RuleEffect = "flag_and_mark"
 )
 
 // Defines values for RuleKey.
 const (
-	RuleKeyActor RuleKey = "actor"
+	RuleKeyActor  RuleKey = "actor"
+	RuleKeyEmpty  RuleKey = ""
+	RuleKeyTarget RuleKey = "target"
+)
+
+// Defines values for RuleReading.
+const (
+	RuleReadingBoth RuleReading = "both"
+	RuleReadingEach RuleReading = "each"
 )
 
 // Defines values for RuleMode.
@@ -203,18 +267,16 @@ const (
 	RuleModeShadow  RuleMode = "shadow"
 )
 
-// Defines values for RuleReading.
+// Defines values for RuleWhereTarget.
 const (
-	RuleReadingBoth RuleReading = "both"
-	RuleReadingEach RuleReading = "each"
+	RuleWhereTargetNew      RuleWhereTarget = "new"
+	RuleWhereTargetRepeated RuleWhereTarget = "repeated"
 )
 
-// Defines values for RuleReportMode.
+// Defines values for RuleWhereTargetState.
 const (
-	RuleReportModeDraft   RuleReportMode = "draft"
-	RuleReportModeLive    RuleReportMode = "live"
-	RuleReportModeRetired RuleReportMode = "retired"
-	RuleReportModeShadow  RuleReportMode = "shadow"
+	RuleWhereTargetStateHidden  RuleWhereTargetState = "hidden"
+	RuleWhereTargetStateVisible RuleWhereTargetState = "visible"
 )
 
 // Defines values for RunningVersionMode.
@@ -228,19 +290,19 @@ const (
 	SessionTokenTypeBearer SessionTokenType = "Bearer"
 )
 
+// Defines values for SigningKeyState.
+const (
+	SigningKeyStateEnded   SigningKeyState = "ended"
+	SigningKeyStateNext    SigningKeyState = "next"
+	SigningKeyStateOld     SigningKeyState = "old"
+	SigningKeyStateSigning SigningKeyState = "signing"
+)
+
 // Defines values for Status.
 const (
 	StatusActive     Status = "active"
 	StatusErased     Status = "erased"
 	StatusFraudulent Status = "fraudulent"
-)
-
-// Defines values for TriedRuleMode.
-const (
-	TriedRuleModeDraft   TriedRuleMode = "draft"
-	TriedRuleModeLive    TriedRuleMode = "live"
-	TriedRuleModeRetired TriedRuleMode = "retired"
-	TriedRuleModeShadow  TriedRuleMode = "shadow"
 )
 
 // Defines values for Service.
@@ -293,9 +355,7 @@ const (
 
 // Defines values for ListEventsParamsAccept.
 const (
-	ListEventsParamsAcceptApplicationvndApacheParquet ListEventsParamsAccept = "application/vnd.apache.parquet"
-	ListEventsParamsAcceptApplicationxNdjson          ListEventsParamsAccept = "application/x-ndjson"
-	ListEventsParamsAcceptTextcsv                     ListEventsParamsAccept = "text/csv"
+	ListEventsParamsAcceptApplicationxNdjson ListEventsParamsAccept = "application/x-ndjson"
 )
 
 // Defines values for ListEventsParamsLog.
@@ -350,6 +410,15 @@ type Activity struct {
 
 // ActivityType defines model for ActivityType.
 type ActivityType string
+
+// Age How old an account is at the event.
+type Age struct {
+	// AtLeast A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	AtLeast *Duration `json:"at_least,omitempty"`
+
+	// Below A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	Below *Duration `json:"below,omitempty"`
+}
 
 // AllSubscriptions defines model for AllSubscriptions.
 type AllSubscriptions struct {
@@ -604,9 +673,12 @@ type CheckResultStatus string
 
 // CloudEvent CloudEvents 1.0. Of an activity, data has actor and target and what else it carries.
 type CloudEvent struct {
-	Data            map[string]interface{} `json:"data"`
-	Datacontenttype string                 `json:"datacontenttype"`
-	Id              openapi_types.UUID     `json:"id"`
+	Data *map[string]interface{} `json:"data,omitempty"`
+
+	// DataBase64 In place of data, where the payload is no JSON.
+	DataBase64      *string            `json:"data_base64,omitempty"`
+	Datacontenttype string             `json:"datacontenttype"`
+	Id              openapi_types.UUID `json:"id"`
 
 	// Partition In CloudEvents, an extension.
 	Partition    int       `json:"partition"`
@@ -635,6 +707,19 @@ type Credentials struct {
 	Password string `json:"password"`
 }
 
+// Discovery defines model for Discovery.
+type Discovery struct {
+	ClaimsSupported                  []string `json:"claims_supported"`
+	IdTokenSigningAlgValuesSupported []string `json:"id_token_signing_alg_values_supported"`
+	Issuer                           string   `json:"issuer"`
+	JwksUri                          string   `json:"jwks_uri"`
+	ResponseTypesSupported           []string `json:"response_types_supported"`
+	SubjectTypesSupported            []string `json:"subject_types_supported"`
+}
+
+// Duration A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+type Duration = string
+
 // Evidence An event that the flag rests on.
 type Evidence struct {
 	// Actor Who did it, unless that is the flag's user.
@@ -647,6 +732,14 @@ type Evidence struct {
 	Target   openapi_types.UUID      `json:"target"`
 	Type     ActivityType            `json:"type"`
 }
+
+// ExportLine defines model for ExportLine.
+type ExportLine struct {
+	Kind ExportLineKind `json:"kind"`
+}
+
+// ExportLineKind defines model for ExportLine.Kind.
+type ExportLineKind string
 
 // FieldError defines model for FieldError.
 type FieldError struct {
@@ -757,6 +850,26 @@ type FlagRecord struct {
 
 // FlagState defines model for FlagState.
 type FlagState string
+
+// Home defines model for Home.
+type Home struct {
+	Account       *Account  `json:"account"`
+	LikesReceived *LikePage `json:"likes_received"`
+	Matches       *LikePage `json:"matches"`
+
+	// Missing The parts that could not be read.
+	Missing  []HomeMissing `json:"missing"`
+	Stats    *Stats        `json:"stats"`
+	Visitors *VisitPage    `json:"visitors"`
+}
+
+// HomeMissing defines model for Home.Missing.
+type HomeMissing string
+
+// KeyRotation defines model for KeyRotation.
+type KeyRotation struct {
+	Compromised *bool `json:"compromised,omitempty"`
+}
 
 // KeySet defines model for KeySet.
 type KeySet struct {
@@ -933,24 +1046,68 @@ type NewNote struct {
 	Text string `json:"text"`
 }
 
-// NewRule A rule, as GET with Accept: application/yaml answers it. Its mode is left out, or what it is.
+// NewRule A rule, as GET with Accept: application/yaml answers it. Its mode is left out, or what it is. What more must hold between its fields, the JSON Schema of a rule says.
 type NewRule struct {
-	Id        string `json:"id"`
-	Score     int    `json:"score"`
-	Threshold int    `json:"threshold"`
-	Title     string `json:"title"`
+	Aggregate NewRuleAggregate `json:"aggregate"`
+
+	// Cases Tests that travel with the rule.
+	Cases       *[]map[string]interface{} `json:"cases,omitempty"`
+	Description *string                   `json:"description,omitempty"`
+	Effect      *NewRuleEffect            `json:"effect,omitempty"`
+	Events      []ActivityType            `json:"events"`
+	Id          string                    `json:"id"`
+
+	// Key Whose events are looked at together.
+	Key *NewRuleKey `json:"key,omitempty"`
+
+	// Lockstep Accounts that met at least so many of the same targets, each of which as many accounts met as the threshold says.
+	Lockstep *RuleLockstep `json:"lockstep,omitempty"`
+	Mode     *RuleMode     `json:"mode,omitempty"`
+
+	// Ratio Events of kind of for 100 of kind per, among the latest volume of both.
+	Ratio *RuleRatio `json:"ratio,omitempty"`
+
+	// Reading Of paired_distinct.
+	Reading *NewRuleReading `json:"reading,omitempty"`
+
+	// Regularity Gaps whose coefficient of variation is at most so many percent.
+	Regularity *RuleRegularity `json:"regularity,omitempty"`
+	Score      int             `json:"score"`
+
+	// Sequence Events of kind then at most within after one of kind first with the same target.
+	Sequence  *RuleSequence `json:"sequence,omitempty"`
+	Threshold int           `json:"threshold"`
+
+	// TimeToLive A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	TimeToLive *Duration `json:"time_to_live,omitempty"`
+	Title      string    `json:"title"`
+
+	// Where What events must be like to count; all that is set must hold.
+	Where *RuleWhere `json:"where,omitempty"`
+
+	// Window One of the three.
+	Window Window `json:"window"`
 }
+
+// NewRuleAggregate defines model for NewRule.Aggregate.
+type NewRuleAggregate string
+
+// NewRuleEffect defines model for NewRule.Effect.
+type NewRuleEffect string
+
+// NewRuleKey Whose events are looked at together.
+type NewRuleKey string
+
+// NewRuleReading Of paired_distinct.
+type NewRuleReading string
 
 // NewRuleMode defines model for NewRuleMode.
 type NewRuleMode struct {
 	// Force A draft goes live without having been in shadow.
-	Force *bool           `json:"force,omitempty"`
-	Mode  NewRuleModeMode `json:"mode"`
-	Why   string          `json:"why"`
+	Force *bool    `json:"force,omitempty"`
+	Mode  RuleMode `json:"mode"`
+	Why   string   `json:"why"`
 }
-
-// NewRuleModeMode defines model for NewRuleMode.Mode.
-type NewRuleModeMode string
 
 // NewUndo defines model for NewUndo.
 type NewUndo struct {
@@ -976,6 +1133,70 @@ type Note struct {
 	// By Who wrote it; null for a rule.
 	By   *openapi_types.UUID `json:"by"`
 	Text string              `json:"text"`
+}
+
+// Notice The data of a server-sent event.
+type Notice struct {
+	// At When it occurred; of a match, since when it stands.
+	At *time.Time `json:"at,omitempty"`
+
+	// Event The id of the activity that it comes from.
+	Event *openapi_types.UUID `json:"event,omitempty"`
+	Type  NoticeType          `json:"type"`
+
+	// User Who. Missing in a reset.
+	User *struct {
+		Id openapi_types.UUID `json:"id"`
+	} `json:"user,omitempty"`
+}
+
+// NoticeType defines model for Notice.Type.
+type NoticeType string
+
+// OutsideCredentials defines model for OutsideCredentials.
+type OutsideCredentials struct {
+	// IdToken Of the outside provider.
+	IdToken string `json:"id_token"`
+
+	// Profile What somebody has kept who comes for the first time.
+	Profile *OutsideProfile `json:"profile,omitempty"`
+}
+
+// OutsideProfile What somebody has kept who comes for the first time.
+type OutsideProfile struct {
+	About *string `json:"about,omitempty"`
+
+	// BirthDate At least 18 years ago.
+	BirthDate   openapi_types.Date `json:"birth_date"`
+	City        *string            `json:"city,omitempty"`
+	DisplayName string             `json:"display_name"`
+	Handle      string             `json:"handle"`
+}
+
+// OwnSession defines model for OwnSession.
+type OwnSession struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// Current Whether the access token of this request is of this session.
+	Current bool `json:"current"`
+
+	// ExpiresAt When it ends, unless it is refreshed before.
+	ExpiresAt time.Time          `json:"expires_at"`
+	Id        openapi_types.UUID `json:"id"`
+
+	// LastUsedAt When it was last refreshed.
+	LastUsedAt time.Time `json:"last_used_at"`
+
+	// Network The network that it was started from, a /24 of IPv4 or a /48 of IPv6.
+	Network *string `json:"network"`
+
+	// UserAgent As the program called itself that signed in, at most 256 bytes.
+	UserAgent *string `json:"user_agent"`
+}
+
+// OwnSessionPage defines model for OwnSessionPage.
+type OwnSessionPage struct {
+	Items []OwnSession `json:"items"`
 }
 
 // Parked An event that was put aside.
@@ -1053,6 +1274,12 @@ type ParkedPage struct {
 
 	// Next The next page, for cursor. Missing on the last one.
 	Next *Next `json:"next,omitempty"`
+}
+
+// PasswordChange defines model for PasswordChange.
+type PasswordChange struct {
+	Current string `json:"current"`
+	New     string `json:"new"`
 }
 
 // Problem RFC 9457 problem details.
@@ -1142,39 +1369,59 @@ type Rule struct {
 	Effect      RuleEffect     `json:"effect"`
 	Events      []ActivityType `json:"events"`
 
-	// Fault Why this build cannot run it; then the rule's own fields are empty.
+	// Fault Why this build cannot run it; then the rule's own fields are empty, 0 or "".
 	Fault *string `json:"fault,omitempty"`
 
 	// Flags How many flags it raised, by state.
 	Flags map[string]int `json:"flags"`
 
 	// Hits Null while the rule is not run.
-	Hits      *int        `json:"hits"`
-	Id        string      `json:"id"`
-	Key       RuleKey     `json:"key"`
-	Metrics   RuleMetrics `json:"metrics"`
-	Mode      RuleMode    `json:"mode"`
-	ModeBy    string      `json:"mode_by"`
-	ModeSince time.Time   `json:"mode_since"`
-	ModeWhy   string      `json:"mode_why"`
+	Hits *int   `json:"hits"`
+	Id   string `json:"id"`
+
+	// Key Whose events are looked at together.
+	Key RuleKey `json:"key"`
+
+	// Lockstep Accounts that met at least so many of the same targets, each of which as many accounts met as the threshold says.
+	Lockstep  *RuleLockstep `json:"lockstep,omitempty"`
+	Metrics   RuleMetrics   `json:"metrics"`
+	Mode      RuleMode      `json:"mode"`
+	ModeBy    string        `json:"mode_by"`
+	ModeSince time.Time     `json:"mode_since"`
+	ModeWhy   string        `json:"mode_why"`
+
+	// Ratio Events of kind of for 100 of kind per, among the latest volume of both.
+	Ratio *RuleRatio `json:"ratio,omitempty"`
 
 	// Reading Of paired_distinct: targets each visited and liked, or so many visited and so many liked.
 	Reading *RuleReading `json:"reading,omitempty"`
 
+	// Regularity Gaps whose coefficient of variation is at most so many percent.
+	Regularity *RuleRegularity `json:"regularity,omitempty"`
+
 	// Runs This instance runs it.
-	Runs      bool   `json:"runs"`
-	Score     int    `json:"score"`
-	Threshold int    `json:"threshold"`
-	Title     string `json:"title"`
+	Runs  bool `json:"runs"`
+	Score int  `json:"score"`
+
+	// Sequence Events of kind then at most within after one of kind first with the same target.
+	Sequence  *RuleSequence `json:"sequence,omitempty"`
+	Threshold int           `json:"threshold"`
+
+	// TimeToLive A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	TimeToLive *Duration `json:"time_to_live,omitempty"`
+	Title      string    `json:"title"`
 
 	// Version 16 hexadecimal digits, of the rule's content.
 	Version string `json:"version"`
 
 	// Warming Its history is still being counted.
-	Warming bool   `json:"warming"`
-	Why     string `json:"why"`
+	Warming bool `json:"warming"`
 
-	// Window One of the two.
+	// Where What events must be like to count; all that is set must hold.
+	Where *RuleWhere `json:"where,omitempty"`
+	Why   string     `json:"why"`
+
+	// Window One of the three.
 	Window Window `json:"window"`
 }
 
@@ -1184,11 +1431,8 @@ type RuleAggregate string
 // RuleEffect defines model for Rule.Effect.
 type RuleEffect string
 
-// RuleKey defines model for Rule.Key.
+// RuleKey Whose events are looked at together.
 type RuleKey string
-
-// RuleMode defines model for Rule.Mode.
-type RuleMode string
 
 // RuleReading Of paired_distinct: targets each visited and liked, or so many visited and so many liked.
 type RuleReading string
@@ -1228,6 +1472,11 @@ type RuleHitPage struct {
 	Next *Next `json:"next,omitempty"`
 }
 
+// RuleLockstep Accounts that met at least so many of the same targets, each of which as many accounts met as the threshold says.
+type RuleLockstep struct {
+	Targets int `json:"targets"`
+}
+
 // RuleMetrics defines model for RuleMetrics.
 type RuleMetrics struct {
 	// Confirmed Confirmed, appealed or upheld.
@@ -1253,6 +1502,9 @@ type RuleMetrics struct {
 	UsersInAnHour *int `json:"users_in_an_hour"`
 }
 
+// RuleMode defines model for RuleMode.
+type RuleMode string
+
 // RulePage defines model for RulePage.
 type RulePage struct {
 	Items []Rule `json:"items"`
@@ -1265,6 +1517,18 @@ type RulePage struct {
 type RulePosition struct {
 	Partition int `json:"partition"`
 	Sequence  int `json:"sequence"`
+}
+
+// RuleRatio Events of kind of for 100 of kind per, among the latest volume of both.
+type RuleRatio struct {
+	Of     ActivityType `json:"of"`
+	Per    ActivityType `json:"per"`
+	Volume int          `json:"volume"`
+}
+
+// RuleRegularity Gaps whose coefficient of variation is at most so many percent.
+type RuleRegularity struct {
+	Variation int `json:"variation"`
 }
 
 // RuleReport defines model for RuleReport.
@@ -1286,9 +1550,9 @@ type RuleReport struct {
 	Hits          int             `json:"hits"`
 
 	// Measured Users who did something within the period or were hit.
-	Measured *Measured      `json:"measured,omitempty"`
-	Mode     RuleReportMode `json:"mode"`
-	Rule     string         `json:"rule"`
+	Measured *Measured `json:"measured,omitempty"`
+	Mode     RuleMode  `json:"mode"`
+	Rule     string    `json:"rule"`
 
 	// RunningVersion The version of the rule that runs, tried beside it over the same period.
 	RunningVersion *RunningVersion `json:"running_version,omitempty"`
@@ -1303,8 +1567,14 @@ type RuleReport struct {
 	Version string `json:"version"`
 }
 
-// RuleReportMode defines model for RuleReport.Mode.
-type RuleReportMode string
+// RuleSequence Events of kind then at most within after one of kind first with the same target.
+type RuleSequence struct {
+	First ActivityType `json:"first"`
+	Then  ActivityType `json:"then"`
+
+	// Within A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
+	Within Duration `json:"within"`
+}
 
 // RuleValidation defines model for RuleValidation.
 type RuleValidation struct {
@@ -1343,6 +1613,33 @@ type RuleVersionPage struct {
 	// Next The next page, for cursor. Missing on the last one.
 	Next *Next `json:"next,omitempty"`
 }
+
+// RuleWhere What events must be like to count; all that is set must hold.
+type RuleWhere struct {
+	// AccountAge How old an account is at the event.
+	AccountAge *Age `json:"account_age,omitempty"`
+
+	// Hour Hours of the day in UTC, over midnight if until is before from.
+	Hour *struct {
+		From  *int `json:"from,omitempty"`
+		Until int  `json:"until"`
+	} `json:"hour,omitempty"`
+
+	// Target Whether the key has met the target in the window.
+	Target *RuleWhereTarget `json:"target,omitempty"`
+
+	// TargetAge How old an account is at the event.
+	TargetAge *Age `json:"target_age,omitempty"`
+
+	// TargetState Whether the target is marked fraudulent when it is acted on.
+	TargetState *RuleWhereTargetState `json:"target_state,omitempty"`
+}
+
+// RuleWhereTarget Whether the key has met the target in the window.
+type RuleWhereTarget string
+
+// RuleWhereTargetState Whether the target is marked fraudulent when it is acted on.
+type RuleWhereTargetState string
 
 // RunningVersion The version of the rule that runs, tried beside it over the same period.
 type RunningVersion struct {
@@ -1402,6 +1699,30 @@ type Session struct {
 
 // SessionTokenType defines model for Session.TokenType.
 type SessionTokenType string
+
+// SigningKey defines model for SigningKey.
+type SigningKey struct {
+	// EndsAt When its last token will have ended; null while no key follows it.
+	EndsAt *time.Time `json:"ends_at"`
+
+	// Id The kid of its tokens.
+	Id string `json:"id"`
+
+	// MadeAt Null if it is not known.
+	MadeAt *time.Time `json:"made_at"`
+
+	// SignsFrom Null if it is not known.
+	SignsFrom *time.Time      `json:"signs_from"`
+	State     SigningKeyState `json:"state"`
+}
+
+// SigningKeyState defines model for SigningKey.State.
+type SigningKeyState string
+
+// SigningKeyPage defines model for SigningKeyPage.
+type SigningKeyPage struct {
+	Items []SigningKey `json:"items"`
+}
 
 // Stats defines model for Stats.
 type Stats struct {
@@ -1493,14 +1814,11 @@ type TogetherReport struct {
 
 // TriedRule defines model for TriedRule.
 type TriedRule struct {
-	Id      string        `json:"id"`
-	Mode    TriedRuleMode `json:"mode"`
-	Title   string        `json:"title"`
-	Version string        `json:"version"`
+	Id      string   `json:"id"`
+	Mode    RuleMode `json:"mode"`
+	Title   string   `json:"title"`
+	Version string   `json:"version"`
 }
-
-// TriedRuleMode defines model for TriedRule.Mode.
-type TriedRuleMode string
 
 // UserCard defines model for UserCard.
 type UserCard struct {
@@ -1537,10 +1855,13 @@ type VisitPage struct {
 	Next *Next `json:"next,omitempty"`
 }
 
-// Window One of the two.
+// Window One of the three.
 type Window struct {
 	// SinceAccountCreation The time from when the account was made, as in 10m.
 	SinceAccountCreation *string `json:"since_account_creation,omitempty"`
+
+	// SinceFirstEvent The time from the first activity of all, as in 1d.
+	SinceFirstEvent *string `json:"since_first_event,omitempty"`
 
 	// Sliding The time up to an event, as in 10m or 7d.
 	Sliding *string `json:"sliding,omitempty"`
@@ -1585,17 +1906,56 @@ type UserID = openapi_types.UUID
 // Why defines model for Why.
 type Why = string
 
+// BadRequest RFC 9457 problem details.
+type BadRequest = Problem
+
 // BulkResponse defines model for Bulk.
 type BulkResponse = Bulk
+
+// Conflict RFC 9457 problem details.
+type Conflict = Problem
 
 // FlagResponse defines model for Flag.
 type FlagResponse = FlagRecord
 
+// Forbidden RFC 9457 problem details.
+type Forbidden = Problem
+
+// Invalid RFC 9457 problem details.
+type Invalid = Problem
+
 // Likes defines model for Likes.
 type Likes = LikePage
 
+// NotAcceptable RFC 9457 problem details.
+type NotAcceptable = Problem
+
+// NotFound RFC 9457 problem details.
+type NotFound = Problem
+
+// PreconditionFailed RFC 9457 problem details.
+type PreconditionFailed = Problem
+
+// PreconditionRequired RFC 9457 problem details.
+type PreconditionRequired = Problem
+
 // RuleResponse Raises a flag as soon as the aggregate over the events of one user within the window comes up to the threshold.
 type RuleResponse = Rule
+
+// TooLarge RFC 9457 problem details.
+type TooLarge = Problem
+
+// TooMany RFC 9457 problem details.
+type TooMany = Problem
+
+// Unauthorized RFC 9457 problem details.
+type Unauthorized = Problem
+
+// Unavailable RFC 9457 problem details.
+type Unavailable = Problem
+
+// UnsupportedMediaType RFC 9457 problem details.
+type UnsupportedMediaType = Problem
 
 // Visits defines model for Visits.
 type Visits = VisitPage
@@ -1668,7 +2028,7 @@ type ListEventsParams struct {
 	// Limit At most so many events; all if it is left out.
 	Limit *int `form:"limit,omitempty" json:"limit,omitempty"`
 
-	// Accept The format. The default is application/x-ndjson.
+	// Accept The format.
 	Accept *ListEventsParamsAccept `json:"Accept,omitempty"`
 }
 
@@ -1688,6 +2048,12 @@ type EraseMeParams struct {
 type ChangeMeParams struct {
 	// IfMatch The ETag of the account as it was read.
 	IfMatch string `json:"If-Match"`
+}
+
+// FollowEventsParams defines parameters for FollowEvents.
+type FollowEventsParams struct {
+	// LastEventID The last id that came.
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
 }
 
 // ListLikesGivenParams defines parameters for ListLikesGiven.
@@ -1852,6 +2218,9 @@ type ListRuleVersionsParams struct {
 // PostActivityJSONRequestBody defines body for PostActivity for application/json ContentType.
 type PostActivityJSONRequestBody = NewActivity
 
+// RotateKeysJSONRequestBody defines body for RotateKeys for application/json ContentType.
+type RotateKeysJSONRequestBody = KeyRotation
+
 // SetRolesJSONRequestBody defines body for SetRoles for application/json ContentType.
 type SetRolesJSONRequestBody = Roles
 
@@ -1866,6 +2235,9 @@ type ChangeMeApplicationMergePatchPlusJSONRequestBody = ProfileChange
 
 // PostAppealJSONRequestBody defines body for PostAppeal for application/json ContentType.
 type PostAppealJSONRequestBody = NewAppeal
+
+// ChangePasswordJSONRequestBody defines body for ChangePassword for application/json ContentType.
+type ChangePasswordJSONRequestBody = PasswordChange
 
 // DecideInBulkJSONRequestBody defines body for DecideInBulk for application/json ContentType.
 type DecideInBulkJSONRequestBody = NewBulk
@@ -1896,6 +2268,9 @@ type SetRuleModeJSONRequestBody = NewRuleMode
 
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
 type SignInJSONRequestBody = Credentials
+
+// SignInOutsideJSONRequestBody defines body for SignInOutside for application/json ContentType.
+type SignInOutsideJSONRequestBody = OutsideCredentials
 
 // RefreshJSONRequestBody defines body for Refresh for application/json ContentType.
 type RefreshJSONRequestBody = Refresh
@@ -2106,6 +2481,13 @@ type ClientInterface interface {
 	// Corresponds with GET /.well-known/jwks.json (the `GetKeys` operationId).
 	GetKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetDiscovery What others check access tokens by
+	//
+	// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+	//
+	// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+	GetDiscovery(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDocs This document, for people
 	//
 	// Corresponds with GET /docs (the `GetDocs` operationId).
@@ -2159,6 +2541,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/activities/batch (the `PostBatch` operationId).
 	PostBatchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListKeys The keys that access tokens are signed with
+	//
+	// Oldest first, without what is secret. Needs the role admin. Class moderation.
+	//
+	// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+	ListKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKeysWithBody Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKeys Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeys(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAllSubscriptions How far every service has worked through the logs
 	//
@@ -2268,14 +2675,14 @@ type ClientInterface interface {
 
 	// ListEvents Events of a log, streamed
 	//
-	// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 	//
 	// Corresponds with GET /v1/logs/{log}/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, log ListEventsParamsLog, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// EraseMe Erase one's own account
 	//
-	// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+	// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 	//
 	// Corresponds with DELETE /v1/me (the `EraseMe` operationId).
 	EraseMe(ctx context.Context, params *EraseMeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2332,6 +2739,27 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/me/appeals (the `PostAppeal` operationId).
 	PostAppeal(ctx context.Context, body PostAppealJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// FollowEvents What happens to one, as it happens
+	//
+	// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+	//
+	// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+	FollowEvents(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportMe One's own data as a file
+	//
+	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+	//
+	// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+	ExportMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHome What an app shows first, in one answer
+	//
+	// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+	//
+	// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+	GetHome(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListLikesGiven Whom one likes
 	//
 	// Class read.
@@ -2352,6 +2780,38 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/me/matches (the `ListMatches` operationId).
 	ListMatches(ctx context.Context, params *ListMatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangePasswordWithBody Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangePassword Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePassword(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSessions One's own sessions
+	//
+	// The latest started first; at most 100, on one page. Class read.
+	//
+	// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+	ListSessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndSession End a session of one's own
+	//
+	// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+	//
+	// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+	EndSession(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetStats One's own numbers
 	//
@@ -2613,9 +3073,16 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/moderation/users/{id} (the `GetCase` operationId).
 	GetCase(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SignOutEverywhere Sign out everywhere
+	//
+	// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+	//
+	// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+	SignOutEverywhere(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// SignInWithBody Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2624,7 +3091,7 @@ type ClientInterface interface {
 
 	// SignIn Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2637,6 +3104,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/sessions/current (the `SignOut` operationId).
 	SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignInOutsideWithBody Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutsideWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignInOutside Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutside(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RefreshWithBody Exchange a refresh token for new tokens
 	//
@@ -2658,7 +3143,7 @@ type ClientInterface interface {
 
 	// RegisterWithBody Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2667,7 +3152,7 @@ type ClientInterface interface {
 
 	// Register Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2687,6 +3172,23 @@ type ClientInterface interface {
 // Corresponds with GET /.well-known/jwks.json (the `GetKeys` operationId).
 func (c *Client) GetKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDiscovery What others check access tokens by
+//
+// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+//
+// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+func (c *Client) GetDiscovery(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDiscoveryRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -2821,6 +3323,61 @@ func (c *Client) PostActivity(ctx context.Context, body PostActivityJSONRequestB
 // Corresponds with POST /v1/activities/batch (the `PostBatch` operationId).
 func (c *Client) PostBatchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPostBatchRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListKeys The keys that access tokens are signed with
+//
+// Oldest first, without what is secret. Needs the role admin. Class moderation.
+//
+// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+func (c *Client) ListKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKeysWithBody Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *Client) RotateKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeysRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKeys Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *Client) RotateKeys(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeysRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3079,7 +3636,7 @@ func (c *Client) ListLogs(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // ListEvents Events of a log, streamed
 //
-// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 //
 // Corresponds with GET /v1/logs/{log}/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, log ListEventsParamsLog, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3096,7 +3653,7 @@ func (c *Client) ListEvents(ctx context.Context, log ListEventsParamsLog, params
 
 // EraseMe Erase one's own account
 //
-// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 //
 // Corresponds with DELETE /v1/me (the `EraseMe` operationId).
 func (c *Client) EraseMe(ctx context.Context, params *EraseMeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3223,6 +3780,57 @@ func (c *Client) PostAppeal(ctx context.Context, body PostAppealJSONRequestBody,
 	return c.Client.Do(req)
 }
 
+// FollowEvents What happens to one, as it happens
+//
+// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+//
+// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+func (c *Client) FollowEvents(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFollowEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportMe One's own data as a file
+//
+// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+//
+// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+func (c *Client) ExportMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportMeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHome What an app shows first, in one answer
+//
+// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+//
+// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+func (c *Client) GetHome(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHomeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListLikesGiven Whom one likes
 //
 // Class read.
@@ -3264,6 +3872,78 @@ func (c *Client) ListLikesReceived(ctx context.Context, params *ListLikesReceive
 // Corresponds with GET /v1/me/matches (the `ListMatches` operationId).
 func (c *Client) ListMatches(ctx context.Context, params *ListMatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMatchesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangePasswordWithBody Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *Client) ChangePasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangePasswordRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangePassword Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *Client) ChangePassword(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangePasswordRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSessions One's own sessions
+//
+// The latest started first; at most 100, on one page. Class read.
+//
+// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+func (c *Client) ListSessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSessionsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndSession End a session of one's own
+//
+// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+//
+// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+func (c *Client) EndSession(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndSessionRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -3854,9 +4534,26 @@ func (c *Client) GetCase(ctx context.Context, id UserID, reqEditors ...RequestEd
 	return c.Client.Do(req)
 }
 
+// SignOutEverywhere Sign out everywhere
+//
+// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+//
+// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+func (c *Client) SignOutEverywhere(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOutEverywhereRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // SignInWithBody Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3875,7 +4572,7 @@ func (c *Client) SignInWithBody(ctx context.Context, contentType string, body io
 
 // SignIn Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3899,6 +4596,44 @@ func (c *Client) SignIn(ctx context.Context, body SignInJSONRequestBody, reqEdit
 // Corresponds with DELETE /v1/sessions/current (the `SignOut` operationId).
 func (c *Client) SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSignOutRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignInOutsideWithBody Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *Client) SignInOutsideWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInOutsideRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignInOutside Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *Client) SignInOutside(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInOutsideRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3949,7 +4684,7 @@ func (c *Client) Refresh(ctx context.Context, body RefreshJSONRequestBody, reqEd
 
 // RegisterWithBody Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3968,7 +4703,7 @@ func (c *Client) RegisterWithBody(ctx context.Context, contentType string, body 
 
 // Register Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4012,6 +4747,33 @@ func NewGetKeysRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/.well-known/jwks.json")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDiscoveryRequest constructs an http.Request for the GetDiscovery method
+func NewGetDiscoveryRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/openid-configuration")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -4214,6 +4976,73 @@ func NewPostBatchRequestWithBody(server string, contentType string, body io.Read
 	}
 
 	operationPath := fmt.Sprintf("/v1/activities/batch")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListKeysRequest constructs an http.Request for the ListKeys method
+func NewListKeysRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRotateKeysRequest calls the generic RotateKeys builder with application/json body
+func NewRotateKeysRequest(server string, body RotateKeysJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateKeysRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRotateKeysRequestWithBody constructs an http.Request for the RotateKeys method, with any body, and a specified content type
+func NewRotateKeysRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/keys/rotate")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5107,6 +5936,102 @@ func NewPostAppealRequestWithBody(server string, contentType string, body io.Rea
 	return req, nil
 }
 
+// NewFollowEventsRequest constructs an http.Request for the FollowEvents method
+func NewFollowEventsRequest(server string, params *FollowEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExportMeRequest constructs an http.Request for the ExportMe method
+func NewExportMeRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/export")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetHomeRequest constructs an http.Request for the GetHome method
+func NewGetHomeRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/home")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListLikesGivenRequest constructs an http.Request for the ListLikesGiven method
 func NewListLikesGivenRequest(server string, params *ListLikesGivenParams) (*http.Request, error) {
 	var err error
@@ -5298,6 +6223,107 @@ func NewListMatchesRequest(server string, params *ListMatchesParams) (*http.Requ
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangePasswordRequest calls the generic ChangePassword builder with application/json body
+func NewChangePasswordRequest(server string, body ChangePasswordJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangePasswordRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewChangePasswordRequestWithBody constructs an http.Request for the ChangePassword method, with any body, and a specified content type
+func NewChangePasswordRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/password")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListSessionsRequest constructs an http.Request for the ListSessions method
+func NewListSessionsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndSessionRequest constructs an http.Request for the EndSession method
+func NewEndSessionRequest(server string, id openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -6640,6 +7666,33 @@ func NewGetCaseRequest(server string, id UserID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewSignOutEverywhereRequest constructs an http.Request for the SignOutEverywhere method
+func NewSignOutEverywhereRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewSignInRequest calls the generic SignIn builder with application/json body
 func NewSignInRequest(server string, body SignInJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6703,6 +7756,46 @@ func NewSignOutRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewSignInOutsideRequest calls the generic SignInOutside builder with application/json body
+func NewSignInOutsideRequest(server string, body SignInOutsideJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSignInOutsideRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSignInOutsideRequestWithBody constructs an http.Request for the SignInOutside method, with any body, and a specified content type
+func NewSignInOutsideRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions/oidc")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -6872,6 +7965,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /.well-known/jwks.json (the `GetKeys` operationId).
 	GetKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetKeysResponse, error)
 
+	// GetDiscoveryWithResponse What others check access tokens by
+	//
+	// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+	GetDiscoveryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDiscoveryResponse, error)
+
 	// GetDocsWithResponse This document, for people
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -6935,6 +8037,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/activities/batch (the `PostBatch` operationId).
 	PostBatchWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PostBatchResponse, error)
+
+	// ListKeysWithResponse The keys that access tokens are signed with
+	//
+	// Oldest first, without what is secret. Needs the role admin. Class moderation.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+	ListKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListKeysResponse, error)
+
+	// RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error)
+
+	// RotateKeysWithResponse Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeysWithResponse(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error)
 
 	// ListAllSubscriptionsWithResponse How far every service has worked through the logs
 	//
@@ -7064,7 +8193,7 @@ type ClientWithResponsesInterface interface {
 
 	// ListEventsWithResponse Events of a log, streamed
 	//
-	// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7073,7 +8202,7 @@ type ClientWithResponsesInterface interface {
 
 	// EraseMeWithResponse Erase one's own account
 	//
-	// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+	// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7134,6 +8263,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/me/appeals (the `PostAppeal` operationId).
 	PostAppealWithResponse(ctx context.Context, body PostAppealJSONRequestBody, reqEditors ...RequestEditorFn) (*PostAppealResponse, error)
 
+	// FollowEventsWithResponse What happens to one, as it happens
+	//
+	// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+	FollowEventsWithResponse(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*FollowEventsResponse, error)
+
+	// ExportMeWithResponse One's own data as a file
+	//
+	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+	ExportMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportMeResponse, error)
+
+	// GetHomeWithResponse What an app shows first, in one answer
+	//
+	// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+	GetHomeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHomeResponse, error)
+
 	// ListLikesGivenWithResponse Whom one likes
 	//
 	// Class read.
@@ -7160,6 +8316,42 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/me/matches (the `ListMatches` operationId).
 	ListMatchesWithResponse(ctx context.Context, params *ListMatchesParams, reqEditors ...RequestEditorFn) (*ListMatchesResponse, error)
+
+	// ChangePasswordWithBodyWithResponse Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePasswordWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error)
+
+	// ChangePasswordWithResponse Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePasswordWithResponse(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error)
+
+	// ListSessionsWithResponse One's own sessions
+	//
+	// The latest started first; at most 100, on one page. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+	ListSessionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error)
+
+	// EndSessionWithResponse End a session of one's own
+	//
+	// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+	EndSessionWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*EndSessionResponse, error)
 
 	// GetStatsWithResponse One's own numbers
 	//
@@ -7449,9 +8641,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/moderation/users/{id} (the `GetCase` operationId).
 	GetCaseWithResponse(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*GetCaseResponse, error)
 
+	// SignOutEverywhereWithResponse Sign out everywhere
+	//
+	// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+	SignOutEverywhereWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutEverywhereResponse, error)
+
 	// SignInWithBodyWithResponse Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7460,7 +8661,7 @@ type ClientWithResponsesInterface interface {
 
 	// SignInWithResponse Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7475,6 +8676,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/sessions/current (the `SignOut` operationId).
 	SignOutWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutResponse, error)
+
+	// SignInOutsideWithBodyWithResponse Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutsideWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error)
+
+	// SignInOutsideWithResponse Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutsideWithResponse(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error)
 
 	// RefreshWithBodyWithResponse Exchange a refresh token for new tokens
 	//
@@ -7496,7 +8715,7 @@ type ClientWithResponsesInterface interface {
 
 	// RegisterWithBodyWithResponse Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7505,7 +8724,7 @@ type ClientWithResponsesInterface interface {
 
 	// RegisterWithResponse Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7541,6 +8760,31 @@ func (r GetKeysResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r GetKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type GetDiscoveryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Discovery
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDiscoveryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDiscoveryResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -7712,6 +8956,56 @@ func (r PostBatchResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r PostBatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ListKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningKeyPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ListKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type RotateKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningKeyPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateKeysResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -7934,12 +9228,12 @@ func (r ListBacktestsResponse) StatusCode() int {
 
 // RequestBacktestResponse200Headers the declared response headers of an HTTP 200 response for RequestBacktest
 type RequestBacktestResponse200Headers struct {
-	Location *string
+	Location string
 }
 
 // RequestBacktestResponse202Headers the declared response headers of an HTTP 202 response for RequestBacktest
 type RequestBacktestResponse202Headers struct {
-	Location *string
+	Location string
 }
 
 type RequestBacktestResponse struct {
@@ -8096,7 +9390,7 @@ func (r EraseMeResponse) StatusCode() int {
 
 // GetMeResponse200Headers the declared response headers of an HTTP 200 response for GetMe
 type GetMeResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetMeResponse struct {
@@ -8128,7 +9422,7 @@ func (r GetMeResponse) StatusCode() int {
 
 // ChangeMeResponse200Headers the declared response headers of an HTTP 200 response for ChangeMe
 type ChangeMeResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type ChangeMeResponse struct {
@@ -8177,6 +9471,84 @@ func (r PostAppealResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r PostAppealResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type FollowEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r FollowEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FollowEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ExportMeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportMeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportMeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// GetHomeResponse200Headers the declared response headers of an HTTP 200 response for GetHome
+type GetHomeResponse200Headers struct {
+	Meet5Partial *string
+}
+
+type GetHomeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Home
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetHomeResponse200Headers
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHomeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHomeResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -8276,6 +9648,77 @@ func (r ListMatchesResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r ListMatchesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ChangePasswordResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangePasswordResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangePasswordResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ListSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OwnSessionPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type EndSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r EndSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndSessionResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -8514,7 +9957,7 @@ func (r ListFlagsResponse) StatusCode() int {
 
 // TakeNextFlagResponse200Headers the declared response headers of an HTTP 200 response for TakeNextFlag
 type TakeNextFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type TakeNextFlagResponse struct {
@@ -8546,7 +9989,7 @@ func (r TakeNextFlagResponse) StatusCode() int {
 
 // GetFlagResponse200Headers the declared response headers of an HTTP 200 response for GetFlag
 type GetFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetFlagResponse struct {
@@ -8578,7 +10021,7 @@ func (r GetFlagResponse) StatusCode() int {
 
 // AssignFlagResponse200Headers the declared response headers of an HTTP 200 response for AssignFlag
 type AssignFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type AssignFlagResponse struct {
@@ -8610,7 +10053,7 @@ func (r AssignFlagResponse) StatusCode() int {
 
 // DecideFlagResponse200Headers the declared response headers of an HTTP 200 response for DecideFlag
 type DecideFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type DecideFlagResponse struct {
@@ -8642,7 +10085,7 @@ func (r DecideFlagResponse) StatusCode() int {
 
 // NoteFlagResponse200Headers the declared response headers of an HTTP 200 response for NoteFlag
 type NoteFlagResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type NoteFlagResponse struct {
@@ -8756,7 +10199,7 @@ func (r ValidateRulesResponse) StatusCode() int {
 
 // GetRuleResponse200Headers the declared response headers of an HTTP 200 response for GetRule
 type GetRuleResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type GetRuleResponse struct {
@@ -8788,12 +10231,12 @@ func (r GetRuleResponse) StatusCode() int {
 
 // PutRuleResponse200Headers the declared response headers of an HTTP 200 response for PutRule
 type PutRuleResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 // PutRuleResponse201Headers the declared response headers of an HTTP 201 response for PutRule
 type PutRuleResponse201Headers struct {
-	ETag *string
+	ETag string
 }
 
 type PutRuleResponse struct {
@@ -8886,7 +10329,7 @@ func (r ListRuleHitsResponse) StatusCode() int {
 
 // SetRuleModeResponse200Headers the declared response headers of an HTTP 200 response for SetRuleMode
 type SetRuleModeResponse200Headers struct {
-	ETag *string
+	ETag string
 }
 
 type SetRuleModeResponse struct {
@@ -8973,6 +10416,29 @@ func (r GetCaseResponse) StatusCode() int {
 	return 0
 }
 
+type SignOutEverywhereResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOutEverywhereResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOutEverywhereResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
 type SignInResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9021,6 +10487,31 @@ func (r SignOutResponse) StatusCode() int {
 	return 0
 }
 
+type SignInOutsideResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r SignInOutsideResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignInOutsideResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
 type RefreshResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9048,8 +10539,8 @@ func (r RefreshResponse) StatusCode() int {
 
 // RegisterResponse201Headers the declared response headers of an HTTP 201 response for Register
 type RegisterResponse201Headers struct {
-	ETag     *string
-	Location *string
+	ETag     string
+	Location string
 }
 
 type RegisterResponse struct {
@@ -9115,6 +10606,21 @@ func (c *ClientWithResponses) GetKeysWithResponse(ctx context.Context, reqEditor
 		return nil, err
 	}
 	return ParseGetKeysResponse(rsp)
+}
+
+// GetDiscoveryWithResponse What others check access tokens by
+//
+// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+func (c *ClientWithResponses) GetDiscoveryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDiscoveryResponse, error) {
+	rsp, err := c.GetDiscovery(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDiscoveryResponse(rsp)
 }
 
 // GetDocsWithResponse This document, for people
@@ -9227,6 +10733,51 @@ func (c *ClientWithResponses) PostBatchWithBodyWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParsePostBatchResponse(rsp)
+}
+
+// ListKeysWithResponse The keys that access tokens are signed with
+//
+// Oldest first, without what is secret. Needs the role admin. Class moderation.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+func (c *ClientWithResponses) ListKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListKeysResponse, error) {
+	rsp, err := c.ListKeys(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListKeysResponse(rsp)
+}
+
+// RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *ClientWithResponses) RotateKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error) {
+	rsp, err := c.RotateKeysWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeysResponse(rsp)
+}
+
+// RotateKeysWithResponse Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *ClientWithResponses) RotateKeysWithResponse(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error) {
+	rsp, err := c.RotateKeys(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeysResponse(rsp)
 }
 
 // ListAllSubscriptionsWithResponse How far every service has worked through the logs
@@ -9441,7 +10992,7 @@ func (c *ClientWithResponses) ListLogsWithResponse(ctx context.Context, reqEdito
 
 // ListEventsWithResponse Events of a log, streamed
 //
-// CloudEvents 1.0, one a line, in the order of each partition; Accept chooses the format. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9456,7 +11007,7 @@ func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, log Li
 
 // EraseMeWithResponse Erase one's own account
 //
-// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9559,6 +11110,51 @@ func (c *ClientWithResponses) PostAppealWithResponse(ctx context.Context, body P
 	return ParsePostAppealResponse(rsp)
 }
 
+// FollowEventsWithResponse What happens to one, as it happens
+//
+// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+func (c *ClientWithResponses) FollowEventsWithResponse(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*FollowEventsResponse, error) {
+	rsp, err := c.FollowEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFollowEventsResponse(rsp)
+}
+
+// ExportMeWithResponse One's own data as a file
+//
+// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+func (c *ClientWithResponses) ExportMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportMeResponse, error) {
+	rsp, err := c.ExportMe(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportMeResponse(rsp)
+}
+
+// GetHomeWithResponse What an app shows first, in one answer
+//
+// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+func (c *ClientWithResponses) GetHomeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHomeResponse, error) {
+	rsp, err := c.GetHome(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHomeResponse(rsp)
+}
+
 // ListLikesGivenWithResponse Whom one likes
 //
 // Class read.
@@ -9602,6 +11198,66 @@ func (c *ClientWithResponses) ListMatchesWithResponse(ctx context.Context, param
 		return nil, err
 	}
 	return ParseListMatchesResponse(rsp)
+}
+
+// ChangePasswordWithBodyWithResponse Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *ClientWithResponses) ChangePasswordWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error) {
+	rsp, err := c.ChangePasswordWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangePasswordResponse(rsp)
+}
+
+// ChangePasswordWithResponse Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *ClientWithResponses) ChangePasswordWithResponse(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error) {
+	rsp, err := c.ChangePassword(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangePasswordResponse(rsp)
+}
+
+// ListSessionsWithResponse One's own sessions
+//
+// The latest started first; at most 100, on one page. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+func (c *ClientWithResponses) ListSessionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error) {
+	rsp, err := c.ListSessions(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSessionsResponse(rsp)
+}
+
+// EndSessionWithResponse End a session of one's own
+//
+// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+func (c *ClientWithResponses) EndSessionWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*EndSessionResponse, error) {
+	rsp, err := c.EndSession(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndSessionResponse(rsp)
 }
 
 // GetStatsWithResponse One's own numbers
@@ -10084,9 +11740,24 @@ func (c *ClientWithResponses) GetCaseWithResponse(ctx context.Context, id UserID
 	return ParseGetCaseResponse(rsp)
 }
 
+// SignOutEverywhereWithResponse Sign out everywhere
+//
+// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+func (c *ClientWithResponses) SignOutEverywhereWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutEverywhereResponse, error) {
+	rsp, err := c.SignOutEverywhere(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOutEverywhereResponse(rsp)
+}
+
 // SignInWithBodyWithResponse Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10101,7 +11772,7 @@ func (c *ClientWithResponses) SignInWithBodyWithResponse(ctx context.Context, co
 
 // SignInWithResponse Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10127,6 +11798,36 @@ func (c *ClientWithResponses) SignOutWithResponse(ctx context.Context, reqEditor
 		return nil, err
 	}
 	return ParseSignOutResponse(rsp)
+}
+
+// SignInOutsideWithBodyWithResponse Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *ClientWithResponses) SignInOutsideWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error) {
+	rsp, err := c.SignInOutsideWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInOutsideResponse(rsp)
+}
+
+// SignInOutsideWithResponse Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *ClientWithResponses) SignInOutsideWithResponse(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error) {
+	rsp, err := c.SignInOutside(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInOutsideResponse(rsp)
 }
 
 // RefreshWithBodyWithResponse Exchange a refresh token for new tokens
@@ -10161,7 +11862,7 @@ func (c *ClientWithResponses) RefreshWithResponse(ctx context.Context, body Refr
 
 // RegisterWithBodyWithResponse Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10176,7 +11877,7 @@ func (c *ClientWithResponses) RegisterWithBodyWithResponse(ctx context.Context, 
 
 // RegisterWithResponse Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10220,6 +11921,39 @@ func ParseGetKeysResponse(rsp *http.Response) (*GetKeysResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest KeySet
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDiscoveryResponse parses an HTTP response from a GetDiscoveryWithResponse call
+func ParseGetDiscoveryResponse(rsp *http.Response) (*GetDiscoveryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDiscoveryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Discovery
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10442,6 +12176,75 @@ func ParsePostBatchResponse(rsp *http.Response) (*PostBatchResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListKeysResponse parses an HTTP response from a ListKeysWithResponse call
+func ParseListKeysResponse(rsp *http.Response) (*ListKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningKeyPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateKeysResponse parses an HTTP response from a RotateKeysWithResponse call
+func ParseRotateKeysResponse(rsp *http.Response) (*RotateKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningKeyPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -10786,20 +12589,20 @@ func ParseRequestBacktestResponse(rsp *http.Response) (*RequestBacktestResponse,
 		var headers RequestBacktestResponse200Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Location = &value
+			headers.Location = value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 202:
 		var headers RequestBacktestResponse202Headers
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Location = &value
+			headers.Location = value
 		}
 		response.Headers202 = &headers
 	}
@@ -10923,6 +12726,9 @@ func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -10999,10 +12805,10 @@ func ParseGetMeResponse(rsp *http.Response) (*GetMeResponse, error) {
 		var headers GetMeResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11045,10 +12851,10 @@ func ParseChangeMeResponse(rsp *http.Response) (*ChangeMeResponse, error) {
 		var headers ChangeMeResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11084,6 +12890,107 @@ func ParsePostAppealResponse(rsp *http.Response) (*PostAppealResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	return response, nil
+}
+
+// ParseFollowEventsResponse parses an HTTP response from a FollowEventsWithResponse call
+func ParseFollowEventsResponse(rsp *http.Response) (*FollowEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FollowEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportMeResponse parses an HTTP response from a ExportMeWithResponse call
+func ParseExportMeResponse(rsp *http.Response) (*ExportMeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportMeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetHomeResponse parses an HTTP response from a GetHomeWithResponse call
+func ParseGetHomeResponse(rsp *http.Response) (*GetHomeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHomeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Home
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetHomeResponse200Headers
+		if values := rsp.Header.Values("Meet5-Partial"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Meet5-Partial", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Meet5Partial = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil
@@ -11243,6 +13150,97 @@ func ParseListMatchesResponse(rsp *http.Response) (*ListMatchesResponse, error) 
 			headers.Meet5Partial = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseChangePasswordResponse parses an HTTP response from a ChangePasswordWithResponse call
+func ParseChangePasswordResponse(rsp *http.Response) (*ChangePasswordResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangePasswordResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSessionsResponse parses an HTTP response from a ListSessionsWithResponse call
+func ParseListSessionsResponse(rsp *http.Response) (*ListSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OwnSessionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndSessionResponse parses an HTTP response from a EndSessionWithResponse call
+func ParseEndSessionResponse(rsp *http.Response) (*EndSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
@@ -11616,10 +13614,10 @@ func ParseTakeNextFlagResponse(rsp *http.Response) (*TakeNextFlagResponse, error
 		var headers TakeNextFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11662,10 +13660,10 @@ func ParseGetFlagResponse(rsp *http.Response) (*GetFlagResponse, error) {
 		var headers GetFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11708,10 +13706,10 @@ func ParseAssignFlagResponse(rsp *http.Response) (*AssignFlagResponse, error) {
 		var headers AssignFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11754,10 +13752,10 @@ func ParseDecideFlagResponse(rsp *http.Response) (*DecideFlagResponse, error) {
 		var headers DecideFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11800,10 +13798,10 @@ func ParseNoteFlagResponse(rsp *http.Response) (*NoteFlagResponse, error) {
 		var headers NoteFlagResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -11958,10 +13956,10 @@ func ParseGetRuleResponse(rsp *http.Response) (*GetRuleResponse, error) {
 		var headers GetRuleResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -12011,20 +14009,20 @@ func ParsePutRuleResponse(rsp *http.Response) (*PutRuleResponse, error) {
 		var headers PutRuleResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	case rsp.StatusCode == 201:
 		var headers PutRuleResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers201 = &headers
 	}
@@ -12146,10 +14144,10 @@ func ParseSetRuleModeResponse(rsp *http.Response) (*SetRuleModeResponse, error) 
 		var headers SetRuleModeResponse200Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		response.Headers200 = &headers
 	}
@@ -12236,6 +14234,35 @@ func ParseGetCaseResponse(rsp *http.Response) (*GetCaseResponse, error) {
 	return response, nil
 }
 
+// ParseSignOutEverywhereResponse parses an HTTP response from a SignOutEverywhereWithResponse call
+func ParseSignOutEverywhereResponse(rsp *http.Response) (*SignOutEverywhereResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOutEverywhereResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseSignInResponse parses an HTTP response from a SignInWithResponse call
 func ParseSignInResponse(rsp *http.Response) (*SignInResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12285,6 +14312,39 @@ func ParseSignOutResponse(rsp *http.Response) (*SignOutResponse, error) {
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSignInOutsideResponse parses an HTTP response from a SignInOutsideWithResponse call
+func ParseSignInOutsideResponse(rsp *http.Response) (*SignInOutsideResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignInOutsideResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -12366,17 +14426,17 @@ func ParseRegisterResponse(rsp *http.Response) (*RegisterResponse, error) {
 		var headers RegisterResponse201Headers
 		if values := rsp.Header.Values("ETag"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "ETag", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.ETag = &value
+			headers.ETag = value
 		}
 		if values := rsp.Header.Values("Location"); len(values) > 0 {
 			var value string
-			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+			if err := runtime.BindStyledParameterWithOptions("simple", "Location", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: true, Type: "string", Format: ""}); err != nil {
 				return nil, err
 			}
-			headers.Location = &value
+			headers.Location = value
 		}
 		response.Headers201 = &headers
 	}

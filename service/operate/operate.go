@@ -22,9 +22,9 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
-	"strings"
 	"time"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events"
@@ -139,6 +139,12 @@ func (s Source) listParked(c echo.Context) error {
 	if err != nil {
 		return err
 	}
+	group, name, key := c.QueryParam("group"), c.QueryParam("log"), uuid.Nil
+	if text := c.QueryParam("key"); text != "" {
+		if key, err = uuid.Parse(text); err != nil {
+			return problem.Invalid(problem.Field("key", "must be a UUID"))
+		}
+	}
 	kind := "parked/" + c.Request().URL.Path
 	after := ""
 	if cursor != "" {
@@ -150,9 +156,8 @@ func (s Source) listParked(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	group, name, key := c.QueryParam("group"), c.QueryParam("log"), c.QueryParam("key")
 	items = slices.DeleteFunc(items, func(p parkedItem) bool {
-		return group != "" && p.Group != group || name != "" && p.Log != name || key != "" && p.Key.String() != strings.ToLower(key)
+		return group != "" && p.Group != group || name != "" && p.Log != name || key != uuid.Nil && p.Key != key
 	})
 	if after != "" {
 		// An event that is parked no more has no place; the list then goes on with
