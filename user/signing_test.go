@@ -48,7 +48,7 @@ func (w *world) kid(access string) string {
 }
 
 // lead is how long a new key is published before it signs.
-const lead = 15 * time.Minute
+const lead = 30 * time.Minute
 
 func TestANewKeyIsPublishedBeforeItSignsAndTheOldOneUntilItsLastTokenHasEnded(t *testing.T) {
 	w := newWorld(t)
