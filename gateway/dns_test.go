@@ -417,3 +417,21 @@ func TestUpstreamsAreReadOrRefusedWithTheWayOut(t *testing.T) {
 		t.Errorf("a gateway with a bad upstream: %v", err)
 	}
 }
+
+// What is accepted reads the same again, and no gateway stumbles over it.
+func FuzzParseUpstream(f *testing.F) {
+	for _, seed := range []string{"http://user:8080", "dns+https://user:443/", "srv+http://_http._tcp.user", "http://[::1]:80", "dns+http://[::1%25lo]:80", "http://a@b", "://"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		u, err := gateway.ParseUpstream(text)
+		if err != nil {
+			return
+		}
+		again, err := gateway.ParseUpstream(u.String())
+		if err != nil || again.Host != u.Host || again.Scheme != u.Scheme {
+			t.Errorf("%q reads as %v, then as %v, %v", text, u, again, err)
+		}
+		gateway.Remote([]*url.URL{u}, gateway.RemoteOptions{})
+	})
+}
