@@ -45,7 +45,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	// The address is that which the proxies tell, so it comes before what clients
 	// say is dropped.
 	var from netip.Addr
-	if rt.who == anyone || !rt.inPlace {
+	if rt.who == anyone || !rt.inPlace || len(g.trusted) > 0 {
 		from = g.clientAddr(r)
 	}
 	stripIdentity(r.Header)
@@ -58,6 +58,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", public)
 	}
 	if rt.inPlace {
+		if len(g.trusted) > 0 && from.IsValid() {
+			r.RemoteAddr = netip.AddrPortFrom(from, 0).String() // not the load balancer's
+		}
 		rt.to.ServeHTTP(w, r)
 		return
 	}

@@ -162,19 +162,23 @@ func TestBehindAProxyOfOursTheClientIsWhoItSaysAndNobodyElse(t *testing.T) {
 	}
 	steps := []struct {
 		name      string
+		seen      string // by a service in this process
 		remaining string
 		changes   []with
 	}{
-		{"a client behind the proxy", "19", []with{from("10.0.0.1:1"), header("X-Forwarded-For", "198.51.100.1")}},
-		{"the same through two proxies", "18", []with{from("10.0.0.2:1"), header("X-Forwarded-For", "198.51.100.1, 10.0.0.1")}},
-		{"the same with a forged hop in front", "17", []with{from("10.0.0.1:1"), header("X-Forwarded-For", "203.0.113.1, 198.51.100.1")}},
-		{"another client", "19", []with{from("10.0.0.1:1"), header("X-Forwarded-For", "198.51.100.2")}},
-		{"who is no proxy is not believed", "19", []with{from("192.0.2.1:1"), header("X-Forwarded-For", "198.51.100.1")}},
-		{"nor with another address", "18", []with{from("192.0.2.1:1"), header("X-Forwarded-For", "198.51.100.3")}},
+		{"a client behind the proxy", "198.51.100.1:0", "19", []with{from("10.0.0.1:1"), header("X-Forwarded-For", "198.51.100.1")}},
+		{"the same through two proxies", "198.51.100.1:0", "18", []with{from("10.0.0.2:1"), header("X-Forwarded-For", "198.51.100.1, 10.0.0.1")}},
+		{"the same with a forged hop in front", "198.51.100.1:0", "17", []with{from("10.0.0.1:1"), header("X-Forwarded-For", "203.0.113.1, 198.51.100.1")}},
+		{"another client", "198.51.100.2:0", "19", []with{from("10.0.0.1:1"), header("X-Forwarded-For", "198.51.100.2")}},
+		{"who is no proxy is not believed", "192.0.2.1:0", "19", []with{from("192.0.2.1:1"), header("X-Forwarded-For", "198.51.100.1")}},
+		{"nor with another address", "192.0.2.1:0", "18", []with{from("192.0.2.1:1"), header("X-Forwarded-For", "198.51.100.3")}},
 	}
 	for _, s := range steps {
 		if got := left(s.changes...); got != s.remaining {
 			t.Errorf("%s: %s are left, want %s", s.name, got, s.remaining)
+		}
+		if seen := h.user.requests(); seen[len(seen)-1].RemoteAddr != s.seen {
+			t.Errorf("%s: the service sees %s, want %s", s.name, seen[len(seen)-1].RemoteAddr, s.seen)
 		}
 	}
 }
