@@ -1,14 +1,15 @@
 package gateway
 
 import (
-	"crypto/sha256"
-	"encoding/binary"
+	"context"
 	"errors"
 	"fmt"
-	"io"
+	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
-	"net/url"
+	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,98 +21,309 @@ import (
 // only if no other is left.
 const passOver = 5 * time.Second
 
-// balancer is a RoundTripper that chooses the instance. What it sends to a second
-// one, after the first could not be connected to, was sent to nobody before.
+var (
+	errNone = errors.New("no instance is known")
+	errFull = errors.New("every instance has as much under way as it may have")
+)
+
+// balancer knows the instances of a service and chooses one for a request: of two
+// at random the one with less under way, or, for what a user writes, the one that
+// their partition belongs to. Those that are unsound are asked last.
 type balancer struct {
-	instances []*instance
-	transport http.RoundTripper
-	byActor   bool
-	now       func() time.Time
-	turn      atomic.Uint64
+	byActor bool
+	now     func() time.Time
+	random  func() uint64
+	log     *slog.Logger
+
+	sources  []*source
+	fixed    bool // no source is a name
+	resolver *net.Resolver
+	streams  bool          // see RemoteOptions
+	every    time.Duration // between lookups
+	known    chan struct{} // closed after the first lookup
+	again    chan struct{} // an instance could not be connected to
+	lookups  [2]atomic.Uint64
+
+	set atomic.Pointer[[]*instance]
+	// nextInterval is when the next one is to be looked back on, Unix ns.
+	nextInterval atomic.Int64
+	ejected      [ejectionReasons]atomic.Uint64
+
+	mu      sync.Mutex // of changes to the set, of ejections and intervals
+	leaving []*instance
 }
 
-type instance struct {
-	url *url.URL
-	// weight decides by rendezvous: a partition belongs to the instance with the
-	// greatest one, so that the loss of an instance moves only its own partitions.
-	// It is the same in every gateway.
-	weight [events.ActivityPartitions]uint64
-	failed atomic.Int64 // when it could last not be connected to, Unix ns; 0: never
-}
-
-func newBalancer(urls []*url.URL, transport http.RoundTripper, o RemoteOptions) *balancer {
-	b := &balancer{transport: transport, byActor: o.ByActor, now: o.Clock}
-	for _, u := range urls {
-		i := &instance{url: u}
-		for p := range i.weight {
-			sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", p, u.Host))
-			i.weight[p] = binary.BigEndian.Uint64(sum[:])
-		}
-		b.instances = append(b.instances, i)
+func newBalancer(sources []*source, o RemoteOptions) *balancer {
+	b := &balancer{byActor: o.ByActor, now: o.Clock, random: o.Random, log: o.Logger,
+		sources: sources, fixed: true, resolver: o.Resolver, streams: o.Streams, every: resolveEvery,
+		known: make(chan struct{}), again: make(chan struct{}, 1)}
+	if b.random == nil {
+		b.random = rand.Uint64
+	}
+	if b.resolver == nil {
+		b.resolver = net.DefaultResolver
+	}
+	b.nextInterval.Store(b.now().Add(interval).UnixNano())
+	b.set.Store(&[]*instance{})
+	for _, s := range sources {
+		b.fixed = b.fixed && s.kind == ""
+	}
+	if b.fixed {
+		b.resolve(context.Background()) // asks nobody
 	}
 	return b
 }
 
-// RoundTrip implements http.RoundTripper.
-func (b *balancer) RoundTrip(req *http.Request) (*http.Response, error) {
-	weight := b.weights(req)
-	tried := make([]bool, len(b.instances))
-	err := errors.New("no instance is configured")
-	for range b.instances {
-		i := b.choose(tried, weight)
-		tried[i] = true
-		var res *http.Response
-		if res, err = b.transport.RoundTrip(aim(req, b.instances[i].url)); err == nil {
-			return res, nil
-		}
-		if op, ok := errors.AsType[*net.OpError](err); !ok || op.Op != "dial" || req.Context().Err() != nil {
-			return nil, err
-		}
-		b.instances[i].failed.Store(b.now().UnixNano())
+// run looks names up until ctx ends.
+func (b *balancer) run(ctx context.Context) {
+	if b.fixed {
+		<-ctx.Done()
+		return
 	}
-	return nil, err
-}
-
-// weights says how instances are preferred: by the caller's partition, or in
-// turn.
-func (b *balancer) weights(req *http.Request) func(i int) uint64 {
-	if b.byActor && req.Method == http.MethodPost {
-		if caller, ok := token.FromContext(req.Context()); ok {
-			p := events.PartitionOf(caller.Subject, events.ActivityPartitions)
-			return func(i int) uint64 { return b.instances[i].weight[p] }
+	for {
+		b.resolve(ctx)
+		if !wait(ctx, nil, min(resolveLeast, b.every)) || !wait(ctx, b.again, max(0, b.every-resolveLeast)) {
+			return
 		}
 	}
-	n := uint64(max(1, len(b.instances)))
-	turn := b.turn.Add(1)
-	return func(i int) uint64 { return (uint64(i) + turn) % n }
 }
 
-// choose returns the untried instance with the greatest weight, first of those
-// that did not just fail. One is left.
-func (b *balancer) choose(tried []bool, weight func(int) uint64) int {
-	best, bestSound := -1, false
-	since := b.now().Add(-passOver).UnixNano()
-	for i, at := range b.instances {
-		if tried[i] {
+// wait waits for a time, or for sooner, which may be nil. It returns false if ctx
+// has ended.
+func wait(ctx context.Context, sooner <-chan struct{}, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-sooner:
+	case <-t.C:
+	}
+	return ctx.Err() == nil
+}
+
+// resolve finds the instances anew. One caller at a time.
+func (b *balancer) resolve(ctx context.Context) {
+	var all []address
+	for _, s := range b.sources {
+		found, err := s.find(ctx, b.resolver, b.now())
+		if ctx.Err() != nil {
+			return
+		}
+		all = append(all, found...)
+		if s.kind == "" {
 			continue
 		}
-		sound := at.failed.Load() <= since
-		if best < 0 || sound && !bestSound || sound == bestSound && weight(i) > weight(best) {
-			best, bestSound = i, sound
+		if err == nil {
+			b.lookups[0].Add(1)
+			continue
 		}
+		b.lookups[1].Add(1)
+		b.log.LogAttrs(ctx, slog.LevelWarn, "instances cannot be looked up",
+			slog.Int("kept", len(found)), slog.Any("error", err))
 	}
-	return best
+	all = union(all)
+	if len(all) > maxInstances {
+		b.log.LogAttrs(ctx, slog.LevelWarn, "there are more instances than are used",
+			slog.Int("instances", len(all)), slog.Int("used", maxInstances))
+		all = all[:maxInstances]
+	}
+	b.change(ctx, all)
+	select {
+	case <-b.known:
+	default:
+		close(b.known)
+	}
 }
 
-// aim copies a request for one instance. The transport closes a body even if it
-// could not connect; that must not close the client's.
-func aim(req *http.Request, to *url.URL) *http.Request {
-	out := *req
-	u := *req.URL
-	u.Scheme, u.Host = to.Scheme, to.Host
-	out.URL, out.Host = &u, ""
-	if req.Body != nil && req.Body != http.NoBody {
-		out.Body = io.NopCloser(req.Body)
+// change makes the set what all says. Who stays keeps what is known of it; who
+// leaves gets no new requests, and finishes those it has.
+func (b *balancer) change(ctx context.Context, all []address) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	old := *b.set.Load()
+	next := make([]*instance, 0, len(all))
+	var came []*instance
+	for _, a := range all {
+		at := slices.IndexFunc(old, func(i *instance) bool { return i.host == a.host && i.scheme == a.scheme })
+		if at >= 0 {
+			next = append(next, old[at])
+			continue
+		}
+		i := newInstance(a, b.resolver, b.streams)
+		i.share.Store(greatestShare(old))
+		next, came = append(next, i), append(came, i)
 	}
-	return &out
+	if len(came) == 0 && len(next) == len(old) {
+		return
+	}
+	b.set.Store(&next)
+	b.leaving = slices.DeleteFunc(b.leaving, func(i *instance) bool { return !i.busy() })
+	for _, i := range old {
+		if !slices.Contains(next, i) {
+			i.gone.Store(true)
+			i.closeIfIdle()
+			b.leaving = append(b.leaving, i)
+		}
+	}
+	for _, i := range next { // what was before cannot be compared
+		for w := range i.marks {
+			i.marks[w] = i.requests.Load()
+		}
+	}
+	if !b.fixed {
+		b.log.LogAttrs(ctx, slog.LevelInfo, "the instances have changed",
+			slog.Int("came", len(came)), slog.Int("left", len(old)+len(came)-len(next)), slog.Int("instances", len(next)))
+	}
+}
+
+func greatestShare(of []*instance) uint64 {
+	var most uint64
+	for _, i := range of {
+		most = max(most, i.share.Load())
+	}
+	return most
+}
+
+// draining is how many instances have left with requests under way.
+func (b *balancer) draining() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := 0
+	for _, i := range b.leaving {
+		if i.busy() {
+			n++
+		}
+	}
+	return n
+}
+
+// lookAgain has names looked up soon.
+func (b *balancer) lookAgain() {
+	if b.fixed {
+		return
+	}
+	select {
+	case b.again <- struct{}{}:
+	default:
+	}
+}
+
+// await waits until names have been looked up once.
+func (b *balancer) await(ctx context.Context) {
+	select {
+	case <-b.known:
+		return
+	default:
+	}
+	ctx, cancel := context.WithTimeout(ctx, resolveTimeout)
+	defer cancel()
+	select {
+	case <-b.known:
+	case <-ctx.Done():
+	}
+}
+
+// noPartition is of requests that belong nowhere in particular.
+const noPartition = -1
+
+// partitionOf is the partition that decides where a request goes.
+func (b *balancer) partitionOf(req *http.Request) int {
+	if b.byActor && req.Method == http.MethodPost {
+		if caller, ok := token.FromContext(req.Context()); ok {
+			return events.PartitionOf(caller.Subject, events.ActivityPartitions)
+		}
+	}
+	return noPartition
+}
+
+// choose takes room for a request at an untried instance; the caller gives it back
+// with leave.
+func (b *balancer) choose(k kind, partition int, tried []*instance) (*instance, error) {
+	now := b.now()
+	b.lookBack(now)
+	var room [32]*instance // on the stack
+	err := errNone
+	for _, sound := range []bool{true, false} {
+		left := room[:0]
+		for _, i := range *b.set.Load() {
+			if i.sound(now) == sound && !slices.Contains(tried, i) {
+				left = append(left, i)
+			}
+		}
+		if sound {
+			welcomeBack(left)
+		}
+		for len(left) > 0 {
+			at := b.best(left, k, partition)
+			i := left[at]
+			if i.enter(k) {
+				i.share.Add(1)
+				if partition == noPartition {
+					i.requests.Add(1)
+				}
+				return i, nil
+			}
+			err = errFull
+			left[at] = left[len(left)-1]
+			left = left[:len(left)-1]
+		}
+	}
+	return nil, fmt.Errorf("choose an instance: %w", err)
+}
+
+// welcomeBack gives those that were ejected the share of the others.
+func welcomeBack(sound []*instance) {
+	for _, i := range sound {
+		if until := i.ejectedUntil.Load(); until != 0 && i.ejectedUntil.CompareAndSwap(until, 0) {
+			i.share.Store(greatestShare(sound))
+		}
+	}
+}
+
+// best is the index of the one to ask: by weight, or the better of two at random.
+func (b *balancer) best(of []*instance, k kind, partition int) int {
+	n := uint64(len(of))
+	if partition != noPartition {
+		at := 0
+		for i := range of {
+			if of[i].weight[partition] > of[at].weight[partition] {
+				at = i
+			}
+		}
+		return at
+	}
+	if n == 1 {
+		return 0
+	}
+	r := b.random()
+	one := r % n
+	two := (one + 1 + (r>>32)%(n-1)) % n
+	x, y := of[one], of[two]
+	lx, ly := x.load[k].Load(), y.load[k].Load()
+	if ly < lx || ly == lx && y.share.Load() < x.share.Load() {
+		return int(two) //nolint:gosec // less than n
+	}
+	return int(one) //nolint:gosec // less than n
+}
+
+// efficiency is 1 − (max − min) ÷ mean of the requests that the instances got by
+// load within the last minute or so; 1 if there is nothing to compare.
+func (b *balancer) efficiency() float64 {
+	b.lookBack(b.now())
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	set := *b.set.Load()
+	var least, most, sum uint64
+	for at, i := range set {
+		n := i.requests.Load() - i.marks[0]
+		if at == 0 {
+			least = n
+		}
+		least, most, sum = min(least, n), max(most, n), sum+n
+	}
+	if sum == 0 {
+		return 1
+	}
+	return 1 - float64(most-least)*float64(len(set))/float64(sum)
 }

@@ -22,16 +22,18 @@ type part struct {
 	body   []byte
 }
 
-// call asks a service something for the caller of r, in their name. Any answer of
-// at most maxPart is a part, also one that is a refusal.
+// call asks a service something for the caller of r, in their name, that changes
+// nothing: it may be asked twice. Any answer of at most maxPart is a part, also one
+// that is a refusal.
 func call(ctx context.Context, to http.Handler, r *http.Request, method, path string, body []byte) (p part, err error) {
 	ctx, cancel := context.WithTimeout(ctx, partTimeout)
 	defer cancel()
+	ctx = withPlan(ctx, plan{timeout: partTimeout, repeat: true})
 	req, err := http.NewRequestWithContext(ctx, method, "http://gateway"+path, bytes.NewReader(body))
 	if err != nil {
 		return part{}, fmt.Errorf("ask for %s: %w", path, err)
 	}
-	for _, name := range []string{"Authorization", requestIDHeader, "X-Forwarded-For"} {
+	for _, name := range []string{"Authorization", requestIDHeader, "X-Forwarded-For", "Traceparent", "Tracestate"} {
 		if v := r.Header[name]; v != nil {
 			req.Header[name] = v
 		}

@@ -53,44 +53,58 @@ type card struct {
 // decorate adds handle and display_name to the user of every item. Of who has
 // erased their account, both are null.
 func (d decorator) decorate(ctx context.Context, r *http.Request, list []byte) ([]byte, error) {
-	var page object
-	var items, users []object
-	if err := json.Unmarshal(list, &page); err != nil {
-		return nil, fmt.Errorf("read the list: %w", err)
+	l, err := readUserList(list)
+	if err != nil || len(l.items) == 0 {
+		return list, err
 	}
-	if err := json.Unmarshal(page.get("items"), &items); err != nil {
-		return nil, fmt.Errorf("read the list's items: %w", err)
-	}
-	if len(items) == 0 {
-		return list, nil
-	}
-	ids := make([]uuid.UUID, len(items))
-	users = make([]object, len(items))
-	for i, item := range items {
-		if err := json.Unmarshal(item.get("user"), &users[i]); err != nil {
-			return nil, fmt.Errorf("read the user of item %d: %w", i, err)
-		}
-		if err := json.Unmarshal(users[i].get("id"), &ids[i]); err != nil {
-			return nil, fmt.Errorf("read the user's id of item %d: %w", i, err)
-		}
-	}
-	cards, err := d.cards(ctx, r, ids)
+	cards, err := d.cards(ctx, r, l.ids)
 	if err != nil {
 		return nil, err
 	}
-	for i := range items {
+	return l.named(cards)
+}
+
+// userList is a list whose items each have a user.
+type userList struct {
+	page         object
+	items, users []object
+	ids          []uuid.UUID
+}
+
+func readUserList(list []byte) (l userList, err error) {
+	if err := json.Unmarshal(list, &l.page); err != nil {
+		return l, fmt.Errorf("read the list: %w", err)
+	}
+	if err := json.Unmarshal(l.page.get("items"), &l.items); err != nil {
+		return l, fmt.Errorf("read the list's items: %w", err)
+	}
+	l.ids, l.users = make([]uuid.UUID, len(l.items)), make([]object, len(l.items))
+	for i, item := range l.items {
+		if err := json.Unmarshal(item.get("user"), &l.users[i]); err != nil {
+			return l, fmt.Errorf("read the user of item %d: %w", i, err)
+		}
+		if err := json.Unmarshal(l.users[i].get("id"), &l.ids[i]); err != nil {
+			return l, fmt.Errorf("read the user's id of item %d: %w", i, err)
+		}
+	}
+	return l, nil
+}
+
+// named is the list with what the cards say of its users.
+func (l userList) named(cards map[uuid.UUID]card) ([]byte, error) {
+	for i := range l.items {
 		var handle, name *string
-		if c, ok := cards[ids[i]]; ok {
+		if c, ok := cards[l.ids[i]]; ok {
 			handle, name = &c.Handle, &c.DisplayName
 		}
-		if err := errors.Join(users[i].set("handle", handle), users[i].set("display_name", name), items[i].set("user", users[i])); err != nil {
+		if err := errors.Join(l.users[i].set("handle", handle), l.users[i].set("display_name", name), l.items[i].set("user", l.users[i])); err != nil {
 			return nil, err
 		}
 	}
-	if err := page.set("items", items); err != nil {
+	if err := l.page.set("items", l.items); err != nil {
 		return nil, err
 	}
-	return json.Marshal(page)
+	return json.Marshal(l.page)
 }
 
 func (d decorator) cards(ctx context.Context, r *http.Request, ids []uuid.UUID) (map[uuid.UUID]card, error) {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -17,10 +18,21 @@ import (
 type Config struct {
 	// RateLimits turns the rate limits on.
 	RateLimits bool
+	// LimitsURL is that of a Valkey or Redis that the rates are counted in, together
+	// with other gateways. With none, and while it does not answer, this gateway
+	// counts by itself.
+	LimitsURL string
 	// TrustedProxies are the networks of our own load balancers, whose
 	// X-Forwarded-For is believed. With none, a client's address is that of its
 	// connection.
 	TrustedProxies []netip.Prefix
+	// MaxInFlight bounds the requests that are under way at services elsewhere, or
+	// composed here; 0 means 4,096. From half of it on, what is less urgent is
+	// refused. A service in this process bounds itself.
+	MaxInFlight int
+	// Origins are those whose pages may read answers (CORS), as in
+	// https://app.example.org; none by default.
+	Origins []string
 }
 
 // Upstreams are the services behind the gateway. Each is the handler of a service
@@ -30,6 +42,9 @@ type Upstreams struct {
 	Activity    http.Handler
 	Fraud       http.Handler
 	Projections http.Handler
+	// Streams is the projections service for answers that do not end, if those are
+	// to go another way; Projections if nil.
+	Streams http.Handler
 }
 
 type namedUpstream struct {
@@ -70,6 +85,12 @@ func (d *Deps) complete() error {
 		if u.handler == nil {
 			faults = append(faults, errors.New("no upstream for the "+u.name+" service is given"))
 		}
+		if r, ok := u.handler.(*remote); ok && r.fault != nil {
+			faults = append(faults, fmt.Errorf("instances of the %s service: %w", u.name, r.fault))
+		}
+	}
+	if d.Upstreams.Streams == nil {
+		d.Upstreams.Streams = d.Upstreams.Projections
 	}
 	if d.Logger == nil {
 		d.Logger = slog.New(slog.DiscardHandler)

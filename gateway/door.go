@@ -25,9 +25,15 @@ const keysRetry = time.Second
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	start := g.now()
 	identify(w, r)
+	protect(w, r)
+	checkTrace(r.Header)
 	rs := g.routes.find(r.URL)
 	if rs == nil {
 		g.refuse(w, r, "", start, problem.NotFound("there is nothing at this address"))
+		return
+	}
+	if g.share(w, r, rs) {
+		g.observe(rs.pattern, r.Method, http.StatusNoContent, start)
 		return
 	}
 	rt := rs.route(r.Method)
@@ -48,6 +54,9 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 		g.refuse(w, r, rs.pattern, start, err)
 		return
 	}
+	if rt.public {
+		w.Header().Set("Cache-Control", public)
+	}
 	if rt.inPlace {
 		rt.to.ServeHTTP(w, r)
 		return
@@ -66,7 +75,7 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, rt *route, from 
 	}
 	// Before the role: a refusal costs, too.
 	if g.limits != nil && rt.class != free {
-		if wait := g.limits.take(w.Header(), rt.class, caller.Subject, from, now); wait > 0 {
+		if wait := g.limits.take(r.Context(), w.Header(), rt.class, caller.Subject, from, now); wait > 0 {
 			return caller, problem.TooManyRequests(wait)
 		}
 	}
@@ -118,15 +127,41 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 	if from.IsValid() {
 		r.Header["X-Forwarded-For"] = []string{from.String()}
 	}
+	ctx := r.Context()
 	if caller.Subject != uuid.Nil {
-		r = r.WithContext(token.NewContext(r.Context(), caller))
+		ctx = token.NewContext(ctx, caller)
 	}
 	if rt.remote && r.Body != nil && r.Body != http.NoBody {
 		// It also covers the answer, which a service gives within seconds.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + responseTimeout))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + timeoutOf[rt.class]))
 		r.Body = http.MaxBytesReader(w, r.Body, rt.body)
 	}
-	rt.to.ServeHTTP(sw, r)
+	p, err := g.prepare(r, rt)
+	if err != nil {
+		problem.Write(sw, r, problem.Of(err))
+		return
+	}
+	defer g.load.leave(rt)
+	if p.kind != streamed {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, p.timeout)
+		defer cancel()
+	}
+	rt.to.ServeHTTP(sw, r.WithContext(withPlan(ctx, p)))
+}
+
+// prepare takes room for a request, once its body is here if that is short: slow
+// clients take no room.
+func (g *Gateway) prepare(r *http.Request, rt *route) (plan, error) {
+	var p plan
+	if err := g.load.refuses(rt.class); err != nil {
+		return p, err
+	}
+	p, err := rt.plan(r)
+	if err != nil {
+		return p, err
+	}
+	return p, g.load.enter(rt)
 }
 
 // refuse answers with the problem that err is. pattern is empty if no path

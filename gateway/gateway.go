@@ -10,11 +10,19 @@
 //   - what a client says about who it is and where it comes from (X-Forwarded-*,
 //     Forwarded, X-Real-Ip and their like) reaches no service;
 //   - each user, or each address where there is no user, has a rate per class of
-//     routes; the memory for that is bounded, whoever comes;
+//     routes, counted together with other gateways if a server for that is given and
+//     answers, else by each for itself; the memory for that is bounded, whoever comes;
 //   - a service in this process is called directly: its request is passed as it
 //     is, unbuffered and unwrapped;
-//   - a service elsewhere that does not answer is a 503 with Retry-After. A
-//     request is sent to another instance only if nothing of it has been sent;
+//   - a service elsewhere that does not answer is a 503 with Retry-After, and takes
+//     nothing from the others: each has its own room, breaker and retry budget. A
+//     request is sent again only if nothing of it has been sent, or if to carry it
+//     out twice does no harm;
+//   - when too much is under way, batches and moderation are refused first, then
+//     reads and writes, sign-in last;
+//   - no answer may be kept by anybody, but for the public ones, which say so and
+//     have a tag; browsers are told to load and guess nothing, and pages of other
+//     origins read nothing unless their origin was allowed;
 //   - an answer that the gateway composes of several services' is given even if
 //     one of them is ill, and says what is missing.
 //
@@ -28,6 +36,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/meet5/backend/service/health"
@@ -42,11 +51,15 @@ type Gateway struct {
 	log      *slog.Logger
 	now      func() time.Time
 	trusted  []netip.Prefix
+	origins  map[string]bool
 	requests *metrics.Requests // nil: not measured
 	limits   *limiter          // nil: no rate limits
 	checks   *health.Registry
 	routes   router
 	remotes  []*remote
+	load     load
+	serving  context.Context // ends when the gateway drains
+	drain    context.CancelFunc
 }
 
 // New makes the gateway. It does no I/O; an error is a fault of deps.
@@ -54,15 +67,39 @@ func New(cfg Config, deps Deps) (*Gateway, error) {
 	if err := deps.complete(); err != nil {
 		return nil, fmt.Errorf("gateway: %w", err)
 	}
-	g := &Gateway{
+	if err := checkOrigins(cfg.Origins); err != nil {
+		return nil, fmt.Errorf("gateway: %w", err)
+	}
+	g := &Gateway{origins: make(map[string]bool),
 		verifier: deps.Verifier, up: deps.Upstreams, log: deps.Logger, now: deps.Clock,
 		trusted: cfg.TrustedProxies, checks: deps.Health,
 	}
+	if g.load.most = int64(cfg.MaxInFlight); g.load.most <= 0 {
+		g.load.most = maxInFlight
+	}
+	for _, o := range cfg.Origins {
+		g.origins[o] = true
+	}
+	g.serving, g.drain = context.WithCancel(context.Background())
 	if deps.Metrics != nil {
 		g.requests = metrics.NewRequests(deps.Metrics, "gateway")
+		if err := deps.Metrics.Register(newUpstreamMetrics(g)); err != nil {
+			return nil, fmt.Errorf("gateway: %w", err)
+		}
 	}
 	if cfg.RateLimits {
 		g.limits = newLimiter(maxBuckets)
+		if cfg.LimitsURL != "" {
+			var err error
+			if g.limits.shared, err = newSharedLimiter(cfg.LimitsURL, g.log, g.now); err != nil {
+				return nil, fmt.Errorf("gateway: %w", err)
+			}
+		}
+		if deps.Metrics != nil {
+			if err := deps.Metrics.Register(g.limits); err != nil {
+				return nil, fmt.Errorf("gateway: %w", err)
+			}
+		}
 	}
 	g.checkUpstreams()
 	d, err := readDocument()
@@ -86,6 +123,9 @@ func (g *Gateway) checkUpstreams() {
 	if own {
 		g.checks = health.New(g.log)
 	}
+	if r, ok := g.up.Streams.(*remote); ok && g.up.Streams != g.up.Projections {
+		g.remotes = append(g.remotes, r)
+	}
 	for _, u := range g.up.named() {
 		if r, ok := u.handler.(*remote); ok {
 			g.remotes = append(g.remotes, r)
@@ -102,12 +142,20 @@ func (g *Gateway) Handler() http.Handler { return http.HandlerFunc(g.serve) }
 // Health holds the checks that /readyz runs.
 func (g *Gateway) Health() *health.Registry { return g.checks }
 
-// Run blocks until ctx ends, then lets go of connections that nobody uses.
-// Nothing else ends it; requests under way are the server's to drain.
+// Run follows the instances of services elsewhere, and counts rates together with other
+// gateways, if that is wanted, until ctx ends; then it ends streams of events and lets go
+// of connections that nobody uses. Nothing else ends it; requests under way are the
+// server's to drain.
 func (g *Gateway) Run(ctx context.Context) error {
-	<-ctx.Done()
-	for _, r := range g.remotes {
-		r.transport.CloseIdleConnections()
+	var wait sync.WaitGroup
+	defer wait.Wait()
+	if g.limits != nil && g.limits.shared != nil {
+		wait.Go(func() { g.limits.shared.run(ctx) })
 	}
+	for _, r := range g.remotes {
+		wait.Go(func() { r.run(ctx) })
+	}
+	<-ctx.Done()
+	g.drain()
 	return nil
 }

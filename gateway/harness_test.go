@@ -25,6 +25,7 @@ type house struct {
 
 	user, activity, fraud, projections *upstream
 
+	gateway *gateway.Gateway
 	handler http.Handler
 }
 
@@ -101,7 +102,7 @@ func newHouse(t testing.TB, cfg gateway.Config, changes ...func(*gateway.Deps)) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	h.handler = g.Handler()
+	h.gateway, h.handler = g, g.Handler()
 	return h
 }
 

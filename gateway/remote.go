@@ -14,22 +14,23 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/failsafe-go/failsafe-go"
+	"github.com/failsafe-go/failsafe-go/bulkhead"
+	"github.com/failsafe-go/failsafe-go/circuitbreaker"
+
 	"github.com/meet5/backend/service/problem"
 )
 
 const (
 	dialTimeout = 2 * time.Second
 	tlsTimeout  = 5 * time.Second
-	// responseTimeout bounds the wait for an answer to begin, once the request has
-	// been sent. How long an answer takes is not bounded: an export may run for
-	// hours.
-	responseTimeout = 30 * time.Second
 	// idleConns bounds the kept connections to one instance, and idleFor their
 	// time, which is shorter than the 120 s after which a service closes them.
 	idleConns = 128
 	idleFor   = 60 * time.Second
-	// maxConns bounds the connections to one instance. Beyond it requests wait.
-	maxConns = 1024
+	// streamCopySize is copySize where answers do not end: a stream holds its buffer for
+	// as long as it lasts.
+	streamCopySize = 2 << 10
 	// copySize is the size, in bytes, of a buffer that answers are copied with.
 	copySize = 32 << 10
 	// upstreamRetry is what a client is told when no instance answers.
@@ -41,58 +42,144 @@ const (
 	maxReadiness = 64 << 10
 )
 
+// serviceRoom is how many requests may be under way at one service, all instances
+// together. It is well below what the gateway as a whole may have under way, so
+// that a service that hangs cannot take all of that.
+var serviceRoom = [kinds]uint{ordinary: 1024, bulky: 64, streamed: 40_960}
+
+// refusal is why a request did not get to any instance.
+type refusal uint8
+
+const (
+	refusedByBulkhead refusal = iota
+	refusedByBreaker
+	refusals
+)
+
+var refusalNames = [refusals]string{"bulkhead", "breaker"}
+
+// Upstream is a service elsewhere. As a RoundTripper it sends requests of any host
+// to that service.
+type Upstream interface {
+	http.Handler
+	http.RoundTripper
+}
+
 // RemoteOptions of [Remote]. The zero value is fit for use.
 type RemoteOptions struct {
 	// ByActor sends what a user writes to the instance that their partition of the
 	// activity log belongs to, so that writers of one partition seldom meet.
 	ByActor bool
+	// Resolver looks names up; the system's if nil.
+	Resolver *net.Resolver
+	// Streams is for answers that do not end: many at once, with little memory each.
+	Streams bool
 	// Logger drops everything if nil.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.
 	Clock func() time.Time
+	// Random chooses between instances; a good source of its own if nil. It is
+	// called by many at once.
+	Random func() uint64
 }
 
 // remote is a service elsewhere, of one or more instances.
 type remote struct {
-	balancer  *balancer
-	transport *http.Transport
-	proxy     *httputil.ReverseProxy
-	log       *slog.Logger
-	seen      atomic.Bool // an instance has been ready
+	balancer *balancer
+	proxy    *httputil.ReverseProxy
+	rooms    [kinds]bulkhead.Bulkhead[any]
+	breaker  circuitbreaker.CircuitBreaker[any]
+	opened   atomic.Uint64 // times of the breaker
+	retries  failsafe.Executor[answer]
+	budget   *retryBudget
+	refused  [refusals]atomic.Uint64
+	log      *slog.Logger
+	fault    error       // of its URLs
+	seen     atomic.Bool // an instance has been ready
 }
 
-// Remote makes an upstream of a service's instances. Requests are spread over
-// them; one that could just now not be connected to is passed over. If none can
-// be reached, the answer is 503. A URL is scheme, host and nothing else.
-func Remote(urls []*url.URL, o RemoteOptions) http.Handler {
+// Remote makes an upstream of a service's instances, which urls say as
+// [ParseUpstream] reads them; a bad one is reported by [New]. Requests go to the
+// instance with less under way, as the balancer says; one that could just now not
+// be connected to, or fails more than the others, is passed over. Names are looked
+// up, and followed, while the gateway runs. If none can be reached, the answer is
+// 503.
+func Remote(urls []*url.URL, o RemoteOptions) Upstream {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Clock == nil {
 		o.Clock = time.Now
 	}
-	r := &remote{log: o.Logger, transport: &http.Transport{
-		DialContext:           (&net.Dialer{Timeout: dialTimeout}).DialContext,
-		TLSHandshakeTimeout:   tlsTimeout,
-		ResponseHeaderTimeout: responseTimeout,
-		MaxIdleConnsPerHost:   idleConns,
-		MaxConnsPerHost:       maxConns,
-		IdleConnTimeout:       idleFor,
-		DisableCompression:    true, // pass on what was asked for and answered
-	}}
-	r.balancer = newBalancer(urls, r.transport, o)
+	r := &remote{log: o.Logger, budget: newRetryBudget(o.Clock)}
+	var sources []*source
+	for _, u := range urls {
+		s, err := newSource(u)
+		if err != nil {
+			r.fault = errors.Join(r.fault, err)
+			continue
+		}
+		sources = append(sources, s)
+	}
+	r.balancer = newBalancer(sources, o)
+	r.retries = newRetries(r.budget)
+	r.breaker = newBreaker(breakerPause, &r.opened)
+	for k := range r.rooms {
+		r.rooms[k] = newRoom(serviceRoom[k])
+	}
+	size := copySize
+	if o.Streams {
+		size = streamCopySize
+	}
 	r.proxy = &httputil.ReverseProxy{
 		Rewrite:        rewrite,
-		Transport:      r.balancer,
+		Transport:      r,
 		ModifyResponse: dropOwn,
 		ErrorHandler:   r.fail,
-		BufferPool:     &buffers{},
+		BufferPool:     &buffers{size: size},
 		ErrorLog:       slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
 	}
 	return r
 }
 
-func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) { r.proxy.ServeHTTP(w, req) }
+func newRoom(n uint) bulkhead.Bulkhead[any] { return bulkhead.New[any](n) }
+
+func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	room := r.rooms[planOf(req).kind]
+	if !room.TryAcquirePermit() {
+		r.refused[refusedByBulkhead].Add(1)
+		r.fail(w, req, bulkhead.ErrFull)
+		return
+	}
+	defer room.ReleasePermit()
+	r.proxy.ServeHTTP(&onceWriter{ResponseWriter: w}, req)
+}
+
+// run follows the instances until ctx ends, then lets go of connections that
+// nobody uses.
+func (r *remote) run(ctx context.Context) {
+	r.balancer.run(ctx)
+	for _, i := range *r.balancer.set.Load() {
+		i.transport.CloseIdleConnections()
+	}
+}
+
+// onceWriter gives an answer the service's word where both have said something:
+// the proxy adds to what is there.
+type onceWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+func (w *onceWriter) WriteHeader(status int) {
+	if h := w.Header(); !w.begun && len(h["Cache-Control"]) > 1 {
+		h["Cache-Control"] = h["Cache-Control"][1:]
+	}
+	w.begun = w.begun || status >= http.StatusOK
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *onceWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // rewrite leaves the instance to the balancer, and passes on the address that the
 // gateway has found out.
@@ -106,7 +193,9 @@ func rewrite(pr *httputil.ProxyRequest) {
 
 // dropOwn drops what the gateway says itself.
 func dropOwn(res *http.Response) error {
-	res.Header.Del(requestIDHeader)
+	for _, name := range saidByGateway {
+		res.Header.Del(name)
+	}
 	return nil
 }
 
@@ -116,12 +205,41 @@ func (r *remote) fail(w http.ResponseWriter, req *http.Request, err error) {
 		problem.Write(w, req, problem.Of(tooLarge))
 		return
 	}
-	if !errors.Is(req.Context().Err(), context.Canceled) {
+	switch {
+	case errors.Is(err, bulkhead.ErrFull), errors.Is(err, errFull), errors.Is(err, circuitbreaker.ErrOpen):
+		// They are counted; there may be thousands a second.
+	case !errors.Is(req.Context().Err(), context.Canceled):
 		r.log.LogAttrs(req.Context(), slog.LevelWarn, "upstream failed",
 			slog.String("method", req.Method), slog.String("path", req.URL.Path),
 			slog.String("request_id", requestID(req)), slog.Any("error", err))
 	}
-	problem.Write(w, req, problem.Unavailable("a part of the service does not answer right now; try again in a moment", upstreamRetry))
+	problem.Write(w, req, problem.Unavailable("a part of the service does not answer right now; try again in a moment", max(upstreamRetry, r.breaker.RemainingDelay())))
+}
+
+// readiness is how a service elsewhere stands.
+type readiness struct {
+	Instances   int    `json:"instances"`
+	Ready       int64  `json:"ready"`
+	Ejected     int    `json:"ejected"`
+	Unreachable int    `json:"unreachable"`
+	Draining    int    `json:"draining"`
+	Breaker     string `json:"breaker"`
+}
+
+// standing is that without asking anyone.
+func (r *remote) standing() readiness {
+	now := r.balancer.now().UnixNano()
+	s := readiness{Draining: r.balancer.draining(), Breaker: r.breaker.State().String()}
+	for _, i := range *r.balancer.set.Load() {
+		s.Instances++
+		switch {
+		case i.ejectedUntil.Load() > now:
+			s.Ejected++
+		case i.unreachableUntil.Load() > now:
+			s.Unreachable++
+		}
+	}
+	return s
 }
 
 // Ready is a health.Check. It asks every instance. Until one of them has been
@@ -134,18 +252,16 @@ func (r *remote) Ready(ctx context.Context) (any, error) {
 	defer cancel()
 	var ready atomic.Int64
 	var wait sync.WaitGroup
-	for _, i := range r.balancer.instances {
+	for _, i := range *r.balancer.set.Load() {
 		wait.Go(func() {
-			if r.ask(ctx, i.url) == nil {
+			if askReady(ctx, i) == nil {
 				ready.Add(1)
 			}
 		})
 	}
 	wait.Wait()
-	detail := struct {
-		Instances int   `json:"instances"`
-		Ready     int64 `json:"ready"`
-	}{len(r.balancer.instances), ready.Load()}
+	detail := r.standing()
+	detail.Ready = ready.Load()
 	if detail.Ready > 0 {
 		r.seen.Store(true)
 	}
@@ -155,12 +271,12 @@ func (r *remote) Ready(ctx context.Context) (any, error) {
 	return detail, nil
 }
 
-func (r *remote) ask(ctx context.Context, base *url.URL) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, base.JoinPath("/readyz").String(), nil)
+func askReady(ctx context.Context, i *instance) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, i.url.JoinPath("/readyz").String(), nil)
 	if err != nil {
 		return err
 	}
-	res, err := r.transport.RoundTrip(req)
+	res, err := i.transport.RoundTrip(req)
 	if err != nil {
 		return err
 	}
@@ -168,19 +284,22 @@ func (r *remote) ask(ctx context.Context, base *url.URL) error {
 	// Read to the end, so that the connection can be used again.
 	_, _ = io.CopyN(io.Discard, res.Body, maxReadiness)
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("ask %s: %s", base.Host, res.Status)
+		return fmt.Errorf("ask %s: %s", i.host, res.Status)
 	}
 	return nil
 }
 
 // buffers is the proxy's pool of copy buffers.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[copySize]byte); ok {
-		return p[:]
-	}
-	return make([]byte, copySize)
+type buffers struct {
+	size int
+	pool sync.Pool
 }
 
-func (b *buffers) Put(p []byte) { b.pool.Put((*[copySize]byte)(p)) }
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return *p
+	}
+	return make([]byte, b.size)
+}
+
+func (b *buffers) Put(p []byte) { b.pool.Put(&p) }

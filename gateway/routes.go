@@ -49,8 +49,11 @@ type route struct {
 	who     access
 	class   class
 	body    int64 // limit in bytes; 0 means defaultBody
-	remote  bool  // to is a service elsewhere
-	inPlace bool  // to is a service in this process, which measures by itself
+	repeat  repeatable
+	stream  bool // the answer may go on for hours
+	public  bool // the answer is everybody's and may be kept
+	remote  bool // to is a service elsewhere
+	inPlace bool // to is a service in this process, which measures by itself
 }
 
 // own is a handler of the gateway itself.
@@ -61,14 +64,17 @@ func (g *Gateway) table(p pages) []route {
 	up := g.up
 	lists, operations := own{decorator{g}}, own{http.HandlerFunc(g.byService)}
 	return []route{
-		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read},
-		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read},
+		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read, public: true},
+		{method: "GET", path: "/.well-known/openid-configuration", to: up.User, who: anyone, class: read, public: true},
+		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read, public: true},
 		{method: "GET", path: "/livez", to: own{p.live}, who: anyone, class: free},
 		{method: "GET", path: "/metrics", to: own{p.metrics}, who: anyone, class: free},
-		{method: "GET", path: "/openapi.json", to: own{p.openapi}, who: anyone, class: read},
+		{method: "GET", path: "/openapi.json", to: own{p.openapi}, who: anyone, class: read, public: true},
 		{method: "GET", path: "/readyz", to: own{p.ready}, who: anyone, class: free},
-		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write},
+		{method: "POST", path: "/v1/activities", to: up.Activity, who: member, class: write, repeat: byID},
 		{method: "POST", path: "/v1/activities/batch", to: up.Activity, who: member, class: batch, body: batchBody},
+		{method: "GET", path: "/v1/admin/keys", to: up.User, who: admin, class: moderation},
+		{method: "POST", path: "/v1/admin/keys/rotate", to: up.User, who: admin, class: moderation},
 		{method: "GET", path: "/v1/admin/subscriptions", to: own{http.HandlerFunc(g.serveSubscriptions)}, who: admin, class: moderation},
 		{method: "POST", path: "/v1/admin/users/{id}/roles", to: up.User, who: admin, class: moderation},
 		{method: "GET", path: "/v1/admin/{service}/parked", to: operations, who: admin, class: moderation},
@@ -81,14 +87,20 @@ func (g *Gateway) table(p pages) []route {
 		{method: "DELETE", path: "/v1/backtests/{id}", to: up.Fraud, who: tester, class: moderation},
 		{method: "GET", path: "/v1/backtests/{id}", to: up.Fraud, who: tester, class: moderation},
 		{method: "GET", path: "/v1/logs", to: up.Projections, who: analyst, class: read},
-		{method: "GET", path: "/v1/logs/{log}/events", to: up.Projections, who: analyst, class: read},
+		{method: "GET", path: "/v1/logs/{log}/events", to: up.Projections, who: analyst, class: read, stream: true},
 		{method: "DELETE", path: "/v1/me", to: up.User, who: member, class: write},
 		{method: "GET", path: "/v1/me", to: up.User, who: member, class: read},
 		{method: "PATCH", path: "/v1/me", to: up.User, who: member, class: write},
 		{method: "POST", path: "/v1/me/appeals", to: up.Fraud, who: member, class: write},
+		{method: "GET", path: "/v1/me/events", to: own{http.HandlerFunc(g.serveEvents)}, who: member, class: read, stream: true},
+		{method: "GET", path: "/v1/me/export", to: up.User, who: member, class: batch, stream: true},
+		{method: "GET", path: "/v1/me/home", to: own{http.HandlerFunc(g.serveHome)}, who: member, class: read},
 		{method: "GET", path: "/v1/me/likes/given", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/likes/received", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/matches", to: lists, who: member, class: read},
+		{method: "POST", path: "/v1/me/password", to: up.User, who: member, class: auth},
+		{method: "GET", path: "/v1/me/sessions", to: up.User, who: member, class: read},
+		{method: "DELETE", path: "/v1/me/sessions/{id}", to: up.User, who: member, class: write},
 		{method: "GET", path: "/v1/me/stats", to: up.Projections, who: member, class: read},
 		{method: "GET", path: "/v1/me/visitors", to: lists, who: member, class: read},
 		{method: "GET", path: "/v1/me/visits", to: lists, who: member, class: read},
@@ -112,8 +124,10 @@ func (g *Gateway) table(p pages) []route {
 		{method: "POST", path: "/v1/moderation/rules/{id}/mode", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: "/v1/moderation/rules/{id}/versions", to: up.Fraud, who: moderator, class: moderation},
 		{method: "GET", path: casePath + "{id}", to: own{http.HandlerFunc(g.serveCase)}, who: moderator, class: moderation},
+		{method: "DELETE", path: "/v1/sessions", to: up.User, who: member, class: write},
 		{method: "POST", path: "/v1/sessions", to: up.User, who: anyone, class: auth},
 		{method: "DELETE", path: "/v1/sessions/current", to: up.User, who: member, class: write},
+		{method: "POST", path: "/v1/sessions/oidc", to: up.User, who: anyone, class: auth},
 		{method: "POST", path: "/v1/sessions/refresh", to: up.User, who: anyone, class: auth},
 		{method: "POST", path: "/v1/users", to: up.User, who: anyone, class: auth},
 		{method: "GET", path: "/v1/users/{id}", to: up.User, who: member, class: read},

@@ -178,7 +178,7 @@ func (f *fleet) serving(version int) {
 				f.Fatal(err)
 			}
 			subs := s.Subscriptions()
-			return got.Serving == version && got.Versions.Serving == version && len(subs) == 1 && subs[0].Group() == versions.Group(version)
+			return got.Serving == version && got.Versions.Serving == version && len(subs) == 2 && subs[0].Group() == versions.Group(version)
 		})
 	}
 }

@@ -65,8 +65,12 @@ func (e *edition) end() error {
 
 // Run follows the activity log until ctx ends and what is in progress has been
 // worked through, and changes over to another version of the read models when that
-// one is to be served. Nothing else ends it.
+// one is to be served. It also follows it for those who are connected. Nothing else
+// ends it.
 func (s *Service) Run(ctx context.Context) error {
+	var telling sync.WaitGroup
+	telling.Go(func() { _ = s.notices.Run(ctx) }) // it ends with ctx and has no error
+	defer telling.Wait()
 	if s.deps.Versions == nil {
 		return s.current.Load().sub.Run(ctx)
 	}

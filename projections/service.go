@@ -6,6 +6,9 @@
 // the user sees their lists; and that names are not its business: it answers with
 // IDs.
 //
+// GET /v1/me/events tells a member what happens to them while it does; package
+// notices says what it promises.
+//
 // Where there are several versions of the read models, one serves. The service
 // looks which about once a second, and changes over when another one is told to: it
 // catches up with that version, lets requests wait for a moment in which nothing is
@@ -24,6 +27,7 @@ import (
 
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/projections/history"
+	"github.com/meet5/backend/projections/notices"
 	"github.com/meet5/backend/projections/views"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/metrics"
@@ -41,6 +45,8 @@ type Service struct {
 	door    door
 	current atomic.Pointer[edition] // that requests are answered from
 	known   chan struct{}           // closed once there is one
+
+	notices *notices.Hub // tells those who are connected
 
 	mu      sync.Mutex
 	running []*edition // that follow the log
@@ -62,7 +68,14 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		s.current.Store(e)
 		close(s.known)
 	}
+	var err error
+	if s.notices, err = s.tell(); err != nil {
+		return nil, err
+	}
 	if deps.Metrics != nil {
+		if err := s.notices.Register(deps.Metrics); err != nil {
+			return nil, fmt.Errorf("projections service: %w", err)
+		}
 		if err := operate.Source(s.Subscriptions).Register(deps.Metrics, "projections"); err != nil {
 			return nil, fmt.Errorf("projections service: %w", err)
 		}
@@ -78,6 +91,7 @@ func (s *Service) routes(cfg Config) *echo.Echo {
 	}
 	e := web.New(o)
 	me := e.Group("/v1/me", token.Require(s.deps.Verifier))
+	me.GET("/events", s.myEvents)
 	me.GET("/visitors", listVisits("visitors", query(s, views.Store.Visitors)))
 	me.GET("/visits", listVisits("visits", query(s, views.Store.Visits)))
 	me.GET("/likes/received", listLikes("likes/received", query(s, views.Store.LikesReceived)))
@@ -115,14 +129,14 @@ func (s *Service) CatchUp(ctx context.Context) error {
 	}
 }
 
-// Subscriptions are those that run now: one, and while the service changes over to
-// another version of the read models that one's, too.
+// Subscriptions are those that run now: the read models', while the service changes
+// over to another version of them that one's, too, and last that of the notices.
 func (s *Service) Subscriptions() []*subscription.Subscription {
 	var out []*subscription.Subscription
 	for _, e := range s.editions() {
 		out = append(out, e.sub)
 	}
-	return out
+	return append(out, s.notices.Subscription())
 }
 
 // AddChecks adds what the service's readiness depends on: that the version of the

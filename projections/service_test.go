@@ -37,14 +37,14 @@ var epoch = time.Date(2026, 3, 4, 5, 6, 7, 89_000, time.UTC)
 
 // house is the service on a log in a file, and people with tokens.
 type house struct {
-	*testing.T
+	testing.TB
 	ctx     context.Context
 	log     *log.Log
 	service *projections.Service
 	signer  *token.Signer
 }
 
-func newHouse(t *testing.T, store views.Store) *house {
+func newHouse(t testing.TB, store views.Store) *house {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), waitLimit)
 	t.Cleanup(cancel)
@@ -56,7 +56,7 @@ func newHouse(t *testing.T, store views.Store) *house {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &house{T: t, ctx: ctx, log: log.New(file, log.Options{Clock: func() time.Time { return epoch.Add(time.Hour) }})}
+	h := &house{TB: t, ctx: ctx, log: log.New(file, log.Options{Clock: func() time.Time { return epoch.Add(time.Hour) }})}
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -280,7 +280,7 @@ func TestWhatIsRefused(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			sub := *h
-			sub.T = t
+			sub.TB = t
 			p, header := get[struct {
 				Status int
 				Errors []struct{ Field string }
@@ -366,11 +366,11 @@ func TestReadyOnceTheReadModelsHaveCaughtUp(t *testing.T) {
 	h.catchUp()
 	h.becomesReady()
 	status, _ := get[page](h, h.token(uuid.New(), token.RoleAdmin), "/v1/admin/projections/subscriptions", http.StatusOK)
-	if len(status.Items) != events.ActivityPartitions {
+	if len(status.Items) != 2*events.ActivityPartitions { // those of the notices come first
 		t.Fatalf("%d partitions", len(status.Items))
 	}
 	partition := events.PartitionOf(bert, events.ActivityPartitions)
-	got := status.Items[partition]
+	got := status.Items[events.ActivityPartitions+partition]
 	if got["heartbeat"] == nil {
 		t.Error("no heartbeat")
 	}

@@ -79,26 +79,6 @@ func (s *accounts) open(ctx context.Context, a account.Account) (events.Personal
 	return p, key, err
 }
 
-// find returns the account that holds a claim; log.ErrNotFound if none does.
-// Claims are taken on registration alone and are never given up so far, so that
-// the holder is the stream of the event that took it.
-func (s *accounts) find(ctx context.Context, claim string) (account.Account, error) {
-	held, err := log.Claimant(ctx, s.log, 0, claim)
-	if err != nil {
-		return account.Account{}, unreadable(err)
-	}
-	return s.fold(ctx, held.Stream)
-}
-
-// isHeld says whether a claim is held.
-func (s *accounts) isHeld(ctx context.Context, claim string) (bool, error) {
-	_, err := log.Claimant(ctx, s.log, 0, claim)
-	if errors.Is(err, log.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, unreadable(err)
-}
-
 // step is what a change comes to: an event to append. The zero value leaves the
 // account as it is.
 type step struct {

@@ -34,9 +34,9 @@ func (s *Service) ensureAdmin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	claim, _ := ring.claimOfHandle(AdminHandle)
-	made, err := s.isHeld(ctx, claim)
-	if err == nil && !made {
+	handle, _ := nameOfHandle(AdminHandle)
+	free, err := s.freeClaim(ctx, ring, handle)
+	if err == nil && free != "" {
 		return fmt.Errorf("make the first admin: %w: MEET5_ADMIN_EMAIL is another account's, choose another address", errTaken)
 	}
 	return err

@@ -15,7 +15,8 @@ import (
 // process dies in between, whoever follows the log finishes it. Erasing again
 // does so, too.
 //
-// Handle and e-mail stay held; their digests say nothing about whose they were.
+// The e-mail is free at once, the handle after HandleHold; their digests, which the
+// log keeps, say nothing about whose they were.
 func (s *Service) handleErase(c echo.Context) error {
 	ctx := c.Request().Context()
 	caller, _ := token.FromContext(ctx)

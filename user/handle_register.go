@@ -5,6 +5,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/web"
 	"github.com/meet5/backend/user/account"
 )
@@ -21,6 +22,9 @@ type registerBody struct {
 
 // handleRegister serves POST /v1/users.
 func (s *Service) handleRegister(c echo.Context) error {
+	if s.cfg.NoRegistration {
+		return problem.NotFound("nobody registers here; sign in with an ID token of the outside provider")
+	}
 	var body registerBody
 	if err := web.Bind(c, &body); err != nil {
 		return err

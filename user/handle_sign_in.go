@@ -3,9 +3,9 @@ package user
 import (
 	"context"
 	"errors"
-	"strings"
 	"unicode/utf8"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events/log"
@@ -45,38 +45,54 @@ func (s *Service) handleSignIn(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	a, hash, err := s.credentials(ctx, ring, body.Login)
+	login, ok := nameOfLogin(body.Login)
+	a, hash, err := s.credentials(ctx, ring, login, ok)
 	if err != nil {
 		return err
 	}
-	// Without a hash this takes as long and says no: see password.Hasher.
-	matches, err := s.hasher.Matches(ctx, body.Password, hash)
+	matches, err := s.tryGuess(c, ring.claim(login, 1), a.ID, func() (bool, error) {
+		// Without a hash this takes as long and says no: see password.Hasher.
+		return s.hasher.Matches(ctx, body.Password, hash)
+	})
 	if err != nil {
 		return err
 	}
 	if !matches {
-		return problem.Unauthorized("login or password is wrong")
+		return wrongLogin()
 	}
-	access, refresh, err := s.startSession(ctx, ring, a.ID, a.Roles)
+	access, refresh, err := s.startSession(c, ring, a.ID, a.Roles)
 	if err != nil {
+		return err
+	}
+	if err := s.stillGood(ctx, a.ID, hash, refresh); err != nil {
 		return err
 	}
 	return answerSession(c, access, refresh)
 }
 
-// credentials finds the account of a login and its password hash, which is empty
-// if there is no such account, or it is erased, or has no password.
-func (s *Service) credentials(ctx context.Context, ring *keyring, login string) (account.Account, string, error) {
-	claimOf := ring.claimOfHandle
-	if strings.Contains(login, "@") {
-		claimOf = ring.claimOfEmail
+func wrongLogin() *problem.Problem { return problem.Unauthorized("login or password is wrong") }
+
+// stillGood ends a session that was started while its password was changed: that
+// has ended all others, and must not miss this one.
+func (s *Service) stillGood(ctx context.Context, user uuid.UUID, hash string, started refreshToken) error {
+	now, err := s.vault.PasswordHash(ctx, user)
+	if err == nil && now == hash {
+		return nil
 	}
-	claim, ok := claimOf(login)
+	if err := errors.Join(err, s.vault.EndSession(ctx, started.session)); err != nil && !errors.Is(err, vault.ErrNotFound) {
+		return err
+	}
+	return wrongLogin()
+}
+
+// credentials finds the account that has a name and its password hash, which is
+// empty if there is no such account, or it has no password.
+func (s *Service) credentials(ctx context.Context, ring *keyring, login name, ok bool) (account.Account, string, error) {
 	if !ok {
 		return account.Account{}, "", nil
 	}
-	a, err := s.find(ctx, claim)
-	if errors.Is(err, log.ErrNotFound) || err == nil && a.Erased {
+	a, _, err := s.holder(ctx, ring, login)
+	if errors.Is(err, log.ErrNotFound) {
 		return account.Account{}, "", nil
 	}
 	if err != nil {

@@ -61,9 +61,11 @@ type world struct {
 	users   log.Store
 	log     *log.Log
 	fraud   *log.Log
+	acts    *log.Log
 	vault   vault.Vault
 	bolt    *boltvault.Vault
 	service *user.Service
+	issuer  string               // of the tokens, if it is not the usual one
 	flags   map[uuid.UUID]uint64 // versions of the flags that decide wrote
 }
 
@@ -79,6 +81,9 @@ func newWorld(t testing.TB, options ...option) *world {
 	w.must(err)
 	fraud, err := db.Log(events.FraudLog, events.FraudPartitions)
 	w.must(err)
+	acts, err := db.Log(events.ActivityLog, events.ActivityPartitions)
+	w.must(err)
+	w.acts = log.New(acts, log.Options{Clock: w.clock.Now})
 	w.bolt, err = boltvault.Open(w.vaultPath())
 	w.must(err)
 	w.vault = w.bolt
@@ -87,6 +92,7 @@ func newWorld(t testing.TB, options ...option) *world {
 	t.Cleanup(func() {
 		w.log.Close()
 		w.fraud.Close()
+		w.acts.Close()
 		if err := db.Close(); err != nil {
 			t.Error(err)
 		}
@@ -106,7 +112,7 @@ func (w *world) instance(options ...option) *user.Service {
 	w.Helper()
 	cfg := user.Config{Idle: 10 * time.Millisecond}
 	deps := user.Deps{
-		Log: w.log, Fraud: w.fraud, Vault: w.vault,
+		Log: w.log, Fraud: w.fraud, Activity: w.acts, Vault: w.vault,
 		Logger: slog.New(slog.DiscardHandler), Clock: w.clock.Now,
 	}
 	for _, o := range options {
@@ -292,8 +298,7 @@ func (w *world) admin() tokens {
 	w.Helper()
 	w.run(w.service)
 	w.eventually("the admin is there", func() bool {
-		return w.call(request{method: "POST", path: "/v1/sessions",
-			body: `{"login":"admin","password":"the admin's password"}`}).status == http.StatusCreated
+		return w.readiness(w.service).Checks["user-start"].Status == "ok"
 	})
 	return w.signIn("admin", "the admin's password")
 }
@@ -308,7 +313,7 @@ func (w *world) setRoles(admin tokens, id uuid.UUID, roles ...string) response {
 // claims are what the service's own keys say of a token.
 func (w *world) claims(access string) token.Claims {
 	w.Helper()
-	c, err := token.NewVerifier(w.service.KeySet(), w.clock.Now).Verify(w.Context(), access)
+	c, err := token.NewVerifier(w.service.KeySet(), w.clock.Now, w.issuer).Verify(w.Context(), access)
 	w.must(err)
 	return c
 }
@@ -394,6 +399,13 @@ func (w *world) contents(path string) []byte {
 	raw, err := os.ReadFile(path)
 	w.must(err)
 	return raw
+}
+
+func (w *world) unbase64(s string) []byte {
+	w.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(strings.NewReplacer("+", "-", "/", "_").Replace(s), "="))
+	w.must(err)
+	return b
 }
 
 func (w *world) base64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }

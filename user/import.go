@@ -133,9 +133,10 @@ func (in *importer) check(a Imported) (newImport, string) {
 	if folded, _ := account.FoldHandle(a.Handle); folded == AdminHandle {
 		return newImport{}, "the handle " + AdminHandle + " is kept for the first admin"
 	}
-	claim, _ := in.ring.claimOfHandle(a.Handle)
+	handle, _ := nameOfHandle(a.Handle)
 	a.JoinedAt = a.JoinedAt.UTC().Truncate(time.Microsecond)
-	return newImport{a, personal, claim}, ""
+	// A handle that anybody had before is not imported.
+	return newImport{a, personal, in.ring.claim(handle, 1)}, ""
 }
 
 func (in *importer) refuse(id uuid.UUID, reason string) {

@@ -35,6 +35,7 @@ func newDistributed(t *testing.T) *distributed {
 	w := &world{TB: t, flags: make(map[uuid.UUID]uint64), clock: &clock{now: time.Now().UTC()}}
 	w.must(mongolog.Create(t.Context(), db, events.UserLog, events.UserPartitions))
 	w.must(mongolog.Create(t.Context(), db, events.FraudLog, events.FraudPartitions))
+	w.must(mongolog.Create(t.Context(), db, events.ActivityLog, events.ActivityPartitions))
 	w.must(mongovault.Create(t.Context(), db))
 	servertest.Undeclared(t, []string{name + ".fraud", name + ".user"}, []string{name + ".fraud.0.user-standing", name + ".user.0.user-erasure"})
 
@@ -48,6 +49,7 @@ func newDistributed(t *testing.T) *distributed {
 		*s = w.instance(withAdmin, func(cfg *user.Config, deps *user.Deps) {
 			cfg.Idle = time.Second
 			deps.Fraud = fraud
+			deps.Activity = mongolog.Open(db, events.ActivityLog, events.ActivityPartitions)
 			deps.Logger = slog.New(slog.DiscardHandler)
 			deps.Follow = func(group string) (message.Subscriber, error) {
 				sub, err := rabbit.NewSubscriber(rabbit.Config{URI: amqpURI, Group: group, Topology: rabbit.PrefixTopology(name)})

@@ -48,6 +48,13 @@ func (v flakyVault) Keep(ctx context.Context, name string, value []byte) ([]byte
 	return v.Vault.Keep(ctx, name, value)
 }
 
+func (v flakyVault) Kept(ctx context.Context, prefix string) (map[string][]byte, error) {
+	if err := v.err(); err != nil {
+		return nil, err
+	}
+	return v.Vault.Kept(ctx, prefix)
+}
+
 func (v flakyVault) Keys(ctx context.Context, ids ...uuid.UUID) (map[uuid.UUID]vault.Key, error) {
 	if err := v.err(); err != nil {
 		return nil, err

@@ -20,7 +20,8 @@ var errTaken = errors.New("taken")
 // newcomer is an account to be made, checked and tidied up.
 type newcomer struct {
 	personal events.Personal
-	password string
+	password string // empty for one that signs in elsewhere
+	claim    string // on the identity elsewhere; empty if there is none
 	roles    []string
 }
 
@@ -36,12 +37,18 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 		return opened{}, err
 	}
 	// Before the hash, which is dear. What is free now may be held later.
-	if err := s.checkFree(ctx, ring, n.personal); err != nil {
-		return opened{}, err
-	}
-	hash, err := s.hasher.Hash(ctx, n.password)
+	claims, err := s.freeClaims(ctx, ring, n.personal)
 	if err != nil {
 		return opened{}, err
+	}
+	if n.claim != "" {
+		claims = append(claims, n.claim)
+	}
+	hash := ""
+	if n.password != "" {
+		if hash, err = s.hasher.Hash(ctx, n.password); err != nil {
+			return opened{}, err
+		}
 	}
 	id, err := uuid.NewV7FromReader(s.rand)
 	if err != nil {
@@ -51,7 +58,7 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 	if err != nil {
 		return opened{}, err
 	}
-	e, err := s.registered(ring, id, key, n)
+	e, err := s.registered(id, key, n, claims)
 	if err != nil {
 		return opened{}, err
 	}
@@ -71,7 +78,7 @@ func (s *Service) register(ctx context.Context, n newcomer) (opened, error) {
 	return opened{a, n.personal}, err
 }
 
-func (s *Service) registered(ring *keyring, id uuid.UUID, key vault.Key, n newcomer) (events.Event, error) {
+func (s *Service) registered(id uuid.UUID, key vault.Key, n newcomer, claims []string) (events.Event, error) {
 	sealed, err := seal(s.rand, key, id, events.UserRegistered, n.personal)
 	if err != nil {
 		return events.Event{}, err
@@ -83,9 +90,7 @@ func (s *Service) registered(ring *keyring, id uuid.UUID, key vault.Key, n newco
 	if err != nil {
 		return events.Event{}, err
 	}
-	handle, _ := ring.claimOfHandle(n.personal.Handle)
-	email, _ := ring.claimOfEmail(n.personal.Email)
-	e.Claims = []string{handle, email}
+	e.Claims = claims
 	return e, nil
 }
 
@@ -94,27 +99,40 @@ func (s *Service) withdraw(ctx context.Context, ring *keyring, id uuid.UUID, p e
 	if err := s.vault.Erase(ctx, id); err != nil {
 		return err
 	}
-	if err := s.checkFree(ctx, ring, p); err != nil {
+	if _, err := s.freeClaims(ctx, ring, p); err != nil {
 		return err
 	}
 	return fmt.Errorf("register %s: %w: the append met a conflict, and nothing that it is with", id, log.ErrUnavailable)
 }
 
-// checkFree names those of handle and e-mail that are held.
-func (s *Service) checkFree(ctx context.Context, ring *keyring, p events.Personal) error {
-	handle, _ := ring.claimOfHandle(p.Handle)
-	email, _ := ring.claimOfEmail(p.Email)
-	var fields []problem.FieldError
-	for _, name := range []struct{ field, claim string }{{"handle", handle}, {"email", email}} {
-		held, err := s.isHeld(ctx, name.claim)
-		if err != nil {
-			return err
-		}
-		if held {
-			fields = append(fields, taken(name.field))
-		}
+// freeClaims are the claims on handle and e-mail; if one is held, the error names it.
+func (s *Service) freeClaims(ctx context.Context, ring *keyring, p events.Personal) ([]string, error) {
+	handle, _ := nameOfHandle(p.Handle)
+	names := []name{handle}
+	if email, ok := nameOfEmail(p.Email); ok {
+		names = append(names, email)
 	}
-	return conflict(fields...)
+	claims := make([]string, len(names))
+	look := func() (held []problem.FieldError, err error) {
+		for i, n := range names {
+			if claims[i], err = s.freeClaim(ctx, ring, n); err != nil {
+				return nil, err
+			}
+			if claims[i] == "" {
+				held = append(held, taken(n.kind))
+			}
+		}
+		return held, nil
+	}
+	held, err := look()
+	if err == nil && len(held) > 0 && len(held) < len(names) {
+		// Another one takes both at once, perhaps between our two looks.
+		held, err = look()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return claims, conflict(held...)
 }
 
 func taken(field string) problem.FieldError {

@@ -11,7 +11,15 @@
 //     destroys the key, and with it what every copy of the log says of them;
 //   - password hashes, keys and refresh tokens are never in the log;
 //   - whether a login is known cannot be told from the answer or its time;
+//   - keys that sign access tokens are rotated without a token being refused for
+//     it, by any number of instances at once;
+//   - changing the password ends every other session, also one that is being
+//     started meanwhile with the old one;
+//   - wrong passwords are slowed down, by login and by address, without locking out
+//     whose they are; package guess says how far;
 //   - a refresh token works once, and its reuse ends its session;
+//   - an identity at the outside provider, if there is one, leads to one account: its
+//     own, whatever e-mail it has; an ID token works once;
 //   - a user is fraudulent while a confirmed flag of theirs is not overturned,
 //     however often a decision is delivered.
 //
@@ -19,8 +27,8 @@
 //   - PATCH /v1/me needs If-Match (428 without), since a lost update would be
 //     nobody's intention; DELETE /v1/me does without it;
 //   - a malformed id in a path is a 422, a well-formed unknown one a 404;
-//   - an erased user's handle and e-mail stay held: releasing them is work to
-//     come. Their access token ends by itself, after AccessLifetime at most;
+//   - an erased user's e-mail is free at once, their handle after HandleHold. Their
+//     access token ends by itself, after AccessLifetime at most;
 //   - the handle "admin" is the first admin's, and taken for everybody else.
 //
 // The domain is in account, secrets are kept by a vault, and this package joins
@@ -39,12 +47,15 @@ import (
 
 	"github.com/labstack/echo/v4"
 
+	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/service/web"
+	"github.com/meet5/backend/user/guess"
 	"github.com/meet5/backend/user/password"
+	"github.com/meet5/backend/user/provider"
 )
 
 // Service is the user service. Its handler serves before, while and after Run;
@@ -55,8 +66,13 @@ type Service struct {
 	logger  *slog.Logger
 	keys    *keyrings
 	hasher  *password.Hasher
-	cards   *cards
-	handler http.Handler
+	guesses *guess.Limiter
+	outside *provider.Provider // nil: there is none
+	// activity is read for exports, of which so many may be under way.
+	activity log.Reader
+	exports  chan struct{}
+	cards    *cards
+	handler  http.Handler
 
 	subscriptions []*subscription.Subscription
 	started       atomic.Bool
@@ -71,9 +87,15 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		accounts: accounts{log: deps.Log, vault: deps.Vault, clock: deps.Clock, rand: deps.Rand},
 		cfg:      cfg,
 		logger:   deps.Logger,
-		keys:     newKeyrings(deps.Vault, deps.Rand),
+		keys:     newKeyrings(deps.Vault, deps.Rand, deps.Clock),
 		hasher:   password.NewHasher(deps.Rand),
+		guesses:  guess.New(deps.Clock),
+		activity: deps.Activity,
+		exports:  make(chan struct{}, maxExports),
 		cards:    newCards(maxCards),
+	}
+	if s.cfg.OutsideIssuer != "" {
+		s.outside = provider.New(s.cfg.OutsideIssuer, s.cfg.OutsideClient, deps.Outside, deps.Clock)
 	}
 	s.handler = s.routes(deps)
 	if err := s.follow(deps); err != nil {
@@ -89,22 +111,31 @@ func New(cfg Config, deps Deps) (*Service, error) {
 
 // routes lists what the service serves, sorted by path.
 func (s *Service) routes(deps Deps) http.Handler {
-	e := web.New(web.Options{Service: "user", Logger: deps.Logger, Metrics: deps.Metrics})
+	e := web.New(web.Options{Service: "user", Logger: deps.Logger, Metrics: deps.Metrics, TrustedProxies: s.cfg.Gateways})
 	e.Use(showErrors, boundTime)
-	verifier := token.NewVerifier(s.keys, deps.Clock)
+	verifier := token.NewVerifier(s.keys, deps.Clock, s.cfg.Issuer)
 	anyone := token.Require(verifier)
 	admin := token.Require(verifier, token.RoleAdmin)
 	moderator := token.Require(verifier, token.RoleModerator)
 
 	e.GET("/.well-known/jwks.json", s.handleKeys)
+	e.GET("/.well-known/openid-configuration", s.handleDiscovery)
 	e.POST("/internal/users/cards", s.handleCards, anyone)
 	e.GET("/internal/users/:id", s.handleCase, moderator)
+	e.GET("/v1/admin/keys", s.handleListKeys, admin)
+	e.POST("/v1/admin/keys/rotate", s.handleRotateKeys, admin)
 	e.POST("/v1/admin/users/:id/roles", s.handleRoles, admin)
 	e.DELETE("/v1/me", s.handleErase, anyone)
 	e.GET("/v1/me", s.handleMe, anyone)
 	e.PATCH("/v1/me", s.handleChange, anyone)
+	e.GET(exportPath, s.handleExport, anyone)
+	e.POST("/v1/me/password", s.handlePassword, anyone)
+	e.GET("/v1/me/sessions", s.handleSessions, anyone)
+	e.DELETE("/v1/me/sessions/:id", s.handleEndSession, anyone)
+	e.DELETE("/v1/sessions", s.handleSignOutEverywhere, anyone)
 	e.POST("/v1/sessions", s.handleSignIn)
 	e.DELETE("/v1/sessions/current", s.handleSignOut, anyone)
+	e.POST("/v1/sessions/oidc", s.handleOutside)
 	e.POST("/v1/sessions/refresh", s.handleRefresh)
 	e.POST("/v1/users", s.handleRegister)
 	e.GET("/v1/users/:id", s.handleProfile, anyone)
@@ -116,7 +147,11 @@ func (s *Service) routes(deps Deps) http.Handler {
 func boundTime(next echo.HandlerFunc) echo.HandlerFunc {
 	return func(c echo.Context) error {
 		r := c.Request()
-		ctx, cancel := context.WithTimeout(r.Context(), requestTimeout)
+		timeout := requestTimeout
+		if c.Path() == exportPath {
+			timeout = exportTimeout
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		c.SetRequest(r.WithContext(ctx))
 		// Whoever looks at the request afterwards must not take our end of it for
@@ -185,7 +220,7 @@ func (s *Service) Run(ctx context.Context) error {
 	if err := s.start(ctx); err != nil || ctx.Err() != nil {
 		return err
 	}
-	functions := []func(context.Context) error{s.tidy}
+	functions := []func(context.Context) error{s.tidy, s.rotateKeys}
 	for _, sub := range s.subscriptions {
 		functions = append(functions, sub.Run)
 	}
@@ -226,7 +261,7 @@ func (s *Service) tidy(ctx context.Context) error {
 	tick := time.NewTicker(tidyEvery)
 	defer tick.Stop()
 	for {
-		if err := s.vault.Tidy(ctx, s.now()); err != nil && ctx.Err() == nil {
+		if err := errors.Join(s.forgetSpent(ctx), s.vault.Tidy(ctx, s.now())); err != nil && ctx.Err() == nil {
 			s.logger.WarnContext(ctx, "could not tidy the vault, will try again", "in", tidyEvery, "error", err)
 		}
 		select {

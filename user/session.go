@@ -1,7 +1,6 @@
 package user
 
 import (
-	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
@@ -83,14 +82,14 @@ func answerSession(c echo.Context, access string, refresh refreshToken) error {
 
 func (s *Service) signAccess(ring *keyring, session, user uuid.UUID, roles []string) (string, error) {
 	now := s.clock()
-	return ring.signer.Sign(token.Claims{
+	return ring.signing(now).signer.As(s.cfg.Issuer).Sign(token.Claims{
 		Subject: user, Session: session, Roles: roles,
 		IssuedAt: now, ExpiresAt: now.Add(AccessLifetime),
 	})
 }
 
 // startSession begins a session of a user who has shown who they are.
-func (s *Service) startSession(ctx context.Context, ring *keyring, user uuid.UUID, roles []string) (string, refreshToken, error) {
+func (s *Service) startSession(c echo.Context, ring *keyring, user uuid.UUID, roles []string) (string, refreshToken, error) {
 	session, err := uuid.NewRandomFromReader(s.rand)
 	if err != nil {
 		return "", refreshToken{}, fmt.Errorf("make a session's ID: %w", err)
@@ -104,7 +103,8 @@ func (s *Service) startSession(ctx context.Context, ring *keyring, user uuid.UUI
 		return "", refreshToken{}, err
 	}
 	now := s.now()
-	return access, refresh, s.vault.StartSession(ctx, vault.Session{
-		ID: session, User: user, Token: refresh.digest(), StartedAt: now, ExpiresAt: now.Add(RefreshLifetime),
+	return access, refresh, s.vault.StartSession(c.Request().Context(), vault.Session{
+		ID: session, User: user, Token: refresh.digest(), StartedAt: now, UsedAt: now, ExpiresAt: now.Add(RefreshLifetime),
+		Agent: agentOf(c.Request()), Address: network(clientOf(c)),
 	})
 }

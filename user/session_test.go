@@ -181,6 +181,12 @@ func TestRoutesWithATokenRefuseThoseWithoutAGoodOne(t *testing.T) {
 		{"POST", "/v1/admin/users/" + id + "/roles", 403},
 		{"POST", "/internal/users/cards", 415},
 		{"GET", "/internal/users/" + id, 403},
+		{"GET", "/v1/admin/keys", 403},
+		{"POST", "/v1/admin/keys/rotate", 403},
+		{"GET", "/v1/me/sessions", 200},
+		{"POST", "/v1/me/password", 415},
+		{"DELETE", "/v1/me/sessions/" + id, 404},
+		{"DELETE", "/v1/sessions", 204},
 		{"DELETE", "/v1/sessions/current", 204},
 		{"DELETE", "/v1/me", 204},
 	} {

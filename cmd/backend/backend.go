@@ -15,6 +15,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"time"
 
 	"github.com/meet5/backend/activity"
@@ -37,6 +38,18 @@ type Config struct {
 	Where                     Where
 	AdminEmail, AdminPassword string
 	RateLimits                bool
+	// KeyLife and Issuer are user.Config's.
+	KeyLife time.Duration
+	Issuer  string
+	// So are these.
+	OutsideIssuer, OutsideClient string
+	NoRegistration               bool
+	// LimitsURL, TrustedProxies and Origins are gateway.Config's.
+	LimitsURL      string
+	TrustedProxies []netip.Prefix
+	Origins        []string
+	// Certificate, if set, has the gateway speak TLS.
+	Certificate *run.Certificate
 	// MarkQuota is fraud.Config's.
 	MarkQuota int
 	// Clock is time.Now if nil. Recorded times, tokens and limits go by it.
@@ -53,7 +66,8 @@ type Backend struct {
 	Projections *projections.Service
 	Gateway     *gateway.Gateway
 
-	feed *bus.Feed
+	feed        *bus.Feed
+	certificate *run.Certificate
 }
 
 // New opens the stores and puts the services together. Nothing runs before Run;
@@ -66,7 +80,7 @@ func New(ctx context.Context, cfg Config, logger *slog.Logger) (*Backend, error)
 	if err != nil {
 		return nil, err
 	}
-	b := &Backend{Stores: stores, feed: bus.NewFeed(stores.Publisher, bus.FeedOptions{Logger: logger})}
+	b := &Backend{Stores: stores, certificate: cfg.Certificate, feed: bus.NewFeed(stores.Publisher, bus.FeedOptions{Logger: logger})}
 	options := log.Options{Clock: cfg.Clock, Committed: b.feed.Offer}
 	if cfg.Where.Real() {
 		options.Linger = log.DefaultLinger // a file has its commits share a sync anyway
@@ -84,13 +98,17 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 		return err
 	}
 	of := func(component string) *slog.Logger { return logger.With("component", component) }
-	if b.User, err = user.New(user.Config{AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword}, user.Deps{
-		Log: b.Logs.User, Fraud: b.Logs.Fraud, Vault: b.Vault, Follow: b.Follow,
+	if b.User, err = user.New(user.Config{
+		AdminEmail: cfg.AdminEmail, AdminPassword: cfg.AdminPassword, KeyLife: cfg.KeyLife, Issuer: cfg.Issuer,
+		UnlimitedGuesses: !cfg.RateLimits,
+		OutsideIssuer:    cfg.OutsideIssuer, OutsideClient: cfg.OutsideClient, NoRegistration: cfg.NoRegistration,
+	}, user.Deps{
+		Log: b.Logs.User, Fraud: b.Logs.Fraud, Activity: b.Logs.Activity, Vault: b.Vault, Follow: b.Follow,
 		Logger: of("user"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("user service: %w", err)
 	}
-	verifier := token.NewVerifier(b.User.KeySet(), cfg.Clock)
+	verifier := token.NewVerifier(b.User.KeySet(), cfg.Clock, cfg.Issuer)
 	if b.Activity, err = activity.New(activity.Config{}, activity.Deps{
 		Log: b.Logs.Activity, Users: b.Logs.User, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["activity"],
 		Logger: of("activity"), Clock: cfg.Clock, Metrics: registry,
@@ -115,7 +133,7 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 	b.Activity.AddChecks(checks)
 	b.Fraud.AddChecks(checks)
 	b.Projections.AddChecks(checks)
-	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits}, gateway.Deps{
+	if b.Gateway, err = gateway.New(gateway.Config{RateLimits: cfg.RateLimits, LimitsURL: cfg.LimitsURL, TrustedProxies: cfg.TrustedProxies, Origins: cfg.Origins}, gateway.Deps{
 		Verifier: verifier, Health: checks, Logger: of("gateway"), Clock: cfg.Clock, Metrics: registry,
 		Upstreams: gateway.Upstreams{
 			User: b.User.Handler(), Activity: b.Activity.Handler(), Fraud: b.Fraud.Handler(), Projections: b.Projections.Handler(),
@@ -132,9 +150,10 @@ func (b *Backend) Run(ctx context.Context, listener net.Listener) error {
 	background, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	return run.Group(ctx,
+		b.Gateway.Run,
 		func(ctx context.Context) error {
 			defer stop() // once the last request is answered
-			return run.HTTP(ctx, run.Server{Listener: listener, Handler: b.Gateway.Handler()})
+			return run.HTTP(ctx, run.Server{Listener: listener, Handler: b.Gateway.Handler(), Certificate: b.certificate})
 		},
 		func(context.Context) error {
 			return run.Group(background, b.feed.Run, b.User.Run, b.Activity.Run, b.Fraud.Run, b.Projections.Run)

@@ -42,7 +42,7 @@ func OpenTools(ctx context.Context, w Where, logger *slog.Logger) (*Tools, error
 		Activity: log.New(s.Activity, log.Options{}),
 		Fraud:    log.New(s.Fraud, log.Options{}),
 	}}
-	if t.User, err = user.New(user.Config{}, user.Deps{Log: t.Logs.User, Fraud: t.Logs.Fraud, Vault: s.Vault, Logger: logger}); err != nil {
+	if t.User, err = user.New(user.Config{}, user.Deps{Log: t.Logs.User, Fraud: t.Logs.Fraud, Activity: t.Logs.Activity, Vault: s.Vault, Logger: logger}); err != nil {
 		return nil, errors.Join(err, t.Close())
 	}
 	return t, nil

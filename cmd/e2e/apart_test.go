@@ -134,6 +134,9 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 	if b := mod.try(object{}); len(b.Report.Rules) == 0 || b.Report.Events != 1 {
 		t.Errorf("%+v", b)
 	}
+	hearing := target.listen(t.Context())
+	bert.act("visit", target.id).is(http.StatusCreated)
+	hearing.hears("visit " + bert.id.String())
 	for _, name := range services[:4] { // one of each dies under way
 		_ = first[name].Process.Kill()
 	}
@@ -147,15 +150,16 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 		l := mod.list("/v1/moderation/flags?rule=meet5-first-minutes")
 		return l, len(l.Items) == 1 && l.Items[0]["user"] == storm.id.String() && l.Items[0]["evidence_count"] == 200.0
 	})
+	hearing.hears("visit "+bert.id.String(), "visit "+storm.id.String(), "like "+storm.id.String())
 	flag := mod.list("/v1/moderation/flags?rule=meet5-first-minutes").Items[0]["id"].(string)
 	eventually(t, "the target's visitors", func() (any, bool) {
 		l := target.list("/v1/me/visitors")
-		return l, names(l) == "storm"
+		return l, names(l) == "storm bert"
 	})
 	mod.post("/v1/moderation/flags/"+flag+"/decision", object{"decision": "confirm"}).is(http.StatusOK)
 	eventually(t, "the target's visitors once it is confirmed", func() (any, bool) {
 		l := target.list("/v1/me/visitors")
-		return l, len(l.Items) == 0
+		return l, names(l) == "bert"
 	})
 }
 

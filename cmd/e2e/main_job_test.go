@@ -45,6 +45,19 @@ func TestMembersSeeWhoVisitedAndLikedThem(t *testing.T) {
 				stats["likes_received"] == 1.0 && stats["likes_given"] == 1.0 && stats["matches"] == 1.0
 		})
 
+		var home struct {
+			Account           struct{ Handle string }
+			Stats             object
+			Visitors, Matches list
+			LikesReceived     list `json:"likes_received"`
+			Missing           []string
+		}
+		anna.get("/v1/me/home").is(http.StatusOK).into(&home)
+		if home.Account.Handle != "anna" || home.Stats["matches"] != 1.0 || names(home.Visitors) != "carl bert" ||
+			names(home.LikesReceived) != "bert" || names(home.Matches) != "bert" || len(home.Missing) > 0 {
+			t.Errorf("home: %+v", home)
+		}
+
 		page := anna.list("/v1/me/visitors?limit=1")
 		if names(page) != "carl" || page.Next == "" {
 			t.Fatalf("first page %v", page)

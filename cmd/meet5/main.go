@@ -27,6 +27,7 @@ type commands struct {
 	Replay      replayLog        `cmd:"" help:"Write a log's events out, in order."`
 	Backtest    backtestRules    `cmd:"" help:"Try fraud rules on all of history."`
 	Rules       rules            `cmd:"" help:"Work on fraud rules."`
+	Keys        keys             `cmd:"" help:"Look after the keys that access tokens are signed with."`
 	Parked      parked           `cmd:"" help:"Look after events that subscriptions have put aside."`
 	Projections projectionsTools `cmd:"" help:"Look after read models and what follows the logs."`
 	Migrate     migrate          `cmd:"" help:"Bring MongoDB's collections and indexes up to date."`

@@ -155,7 +155,7 @@ func TestARunningProcessChangesOver(t *testing.T) {
 		again := time.NewTicker(10 * time.Millisecond)
 		defer again.Stop()
 		for {
-			if subs := b.Projections.Subscriptions(); len(subs) == 1 && subs[0].Group() == group {
+			if subs := b.Projections.Subscriptions(); len(subs) == 2 && subs[0].Group() == group {
 				return
 			}
 			select {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"net/netip"
 	"strings"
 	"time"
 
@@ -13,13 +14,23 @@ import (
 )
 
 type up struct {
-	Listen        string `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
-	Demo          bool   `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
-	AdminEmail    string `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
-	AdminPassword string `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
-	RateLimits    string `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
-	MarkQuota     uint16 `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
-	Snapshots     string `help:"Folder for snapshots of what rules have counted, so that a start need not read all of history; a cache. DIR/snapshots of --data if not given; none with --mongo." placeholder:"DIR" env:"MEET5_SNAPSHOTS"`
+	Listen         string         `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
+	Demo           bool           `help:"Fill an empty folder with some hundred members, cheats among them, and lively traffic." env:"MEET5_DEMO"`
+	AdminEmail     string         `help:"E-mail of the first admin, made at the first start." env:"MEET5_ADMIN_EMAIL"`
+	AdminPassword  string         `help:"Their password." env:"MEET5_ADMIN_PASSWORD"`
+	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other instances." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
+	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
+	CORSOrigins    []string       `name:"cors-origins" help:"Origins whose pages may use the API, as in https://app.example.org, with commas between them." placeholder:"ORIGIN,…" env:"MEET5_CORS_ORIGINS"`
+	TLSCert        string         `name:"tls-cert" help:"PEM file of the certificate and its chain; with it and its key, TLS is spoken. Read again when it changes." placeholder:"FILE" env:"MEET5_TLS_CERT"`
+	TLSKey         string         `name:"tls-key" help:"PEM file of the certificate's key." placeholder:"FILE" env:"MEET5_TLS_KEY"`
+	MarkQuota      uint16         `help:"How many users rules may mark as fraudulent on a day; beyond it they only flag. 0: none." default:"1000" env:"MEET5_MARK_QUOTA"`
+	KeyLife        time.Duration  `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
+	Issuer         string         `help:"URL under which this is reached from outside: the iss of tokens, with OpenID discovery." placeholder:"URL" env:"MEET5_ISSUER"`
+	OIDCIssuer     string         `name:"oidc-issuer" help:"URL of an outside OpenID provider whose ID tokens begin sessions, too." placeholder:"URL" env:"MEET5_OIDC_ISSUER"`
+	OIDCClient     string         `name:"oidc-client" help:"The client that those ID tokens are for." placeholder:"ID" env:"MEET5_OIDC_CLIENT"`
+	Registration   string         `help:"off: nobody registers with a password; who is new comes by the outside provider." enum:"on,off" default:"on" env:"MEET5_REGISTRATION"`
+	Snapshots      string         `help:"Folder for snapshots of what rules have counted, so that a start need not read all of history; a cache. DIR/snapshots of --data if not given; none with --mongo." placeholder:"DIR" env:"MEET5_SNAPSHOTS"`
 	place
 }
 
@@ -28,11 +39,20 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 	if c.Demo {
 		c.demoDefaults()
 	}
+	certificate, err := run.LoadCertificate(c.TLSCert, c.TLSKey, con.logger)
+	if err != nil {
+		return err
+	}
+	if certificate != nil && c.Demo {
+		return &run.UsageError{Err: errors.New("--demo does not go with --tls-cert: its members speak no TLS")}
+	}
 	where := c.where()
 	where.Snapshots = c.Snapshots
 	b, err := backend.New(ctx, backend.Config{
 		Where: where, AdminEmail: c.AdminEmail, AdminPassword: c.AdminPassword,
-		RateLimits: c.RateLimits == "on", MarkQuota: cmp.Or(int(c.MarkQuota), -1),
+		RateLimits: c.RateLimits == "on", LimitsURL: c.LimitsRedis, TrustedProxies: c.TrustedProxies, Origins: c.CORSOrigins,
+		Certificate: certificate, MarkQuota: cmp.Or(int(c.MarkQuota), -1), KeyLife: c.KeyLife, Issuer: c.Issuer,
+		OutsideIssuer: c.OIDCIssuer, OutsideClient: c.OIDCClient, NoRegistration: c.Registration == "off",
 	}, con.logger)
 	if err != nil {
 		return err
@@ -43,6 +63,9 @@ func (c *up) Run(ctx context.Context, con *console) (err error) {
 		return err
 	}
 	url := address(listener.Addr().String())
+	if certificate != nil {
+		url = "https" + strings.TrimPrefix(url, "http")
+	}
 	return run.Group(ctx,
 		func(ctx context.Context) error { return b.Run(ctx, listener) },
 		func(ctx context.Context) error {

@@ -155,6 +155,15 @@ func (s *Subscription) CatchUp(ctx context.Context) error {
 	return nil
 }
 
+// WaitFor returns once the partition's events up to sequence are worked through,
+// by this instance or another of the group, or with ctx's error.
+func (s *Subscription) WaitFor(ctx context.Context, partition int, sequence uint64) error {
+	if err := s.parts[partition].waitFor(ctx, sequence); err != nil {
+		return fmt.Errorf("wait for %s/%d to come to %d: %w", s.cfg.Log.Name(), partition, sequence, err)
+	}
+	return nil
+}
+
 // Group is the subscription's group.
 func (s *Subscription) Group() string { return s.cfg.Group }
 

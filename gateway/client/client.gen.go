@@ -85,6 +85,15 @@ const (
 	CloudEventSpecversionN10 CloudEventSpecversion = "1.0"
 )
 
+// Defines values for ExportLineKind.
+const (
+	ExportLineKindAccount  ExportLineKind = "account"
+	ExportLineKindActivity ExportLineKind = "activity"
+	ExportLineKindChange   ExportLineKind = "change"
+	ExportLineKindEnd      ExportLineKind = "end"
+	ExportLineKindSession  ExportLineKind = "session"
+)
+
 // Defines values for FlagEntryUndoes.
 const (
 	FlagEntryUndoesConfirm  FlagEntryUndoes = "confirm"
@@ -103,6 +112,16 @@ const (
 	FlagStateOpen       FlagState = "open"
 	FlagStateOverturned FlagState = "overturned"
 	FlagStateUpheld     FlagState = "upheld"
+)
+
+// Defines values for HomeMissing.
+const (
+	HomeMissingAccount       HomeMissing = "account"
+	HomeMissingLikesReceived HomeMissing = "likes_received"
+	HomeMissingMatches       HomeMissing = "matches"
+	HomeMissingNames         HomeMissing = "names"
+	HomeMissingStats         HomeMissing = "stats"
+	HomeMissingVisitors      HomeMissing = "visitors"
 )
 
 // Defines values for LiveStatus.
@@ -171,6 +190,14 @@ const (
 const (
 	NewRuleReadingBoth NewRuleReading = "both"
 	NewRuleReadingEach NewRuleReading = "each"
+)
+
+// Defines values for NoticeType.
+const (
+	NoticeTypeLike  NoticeType = "like"
+	NoticeTypeMatch NoticeType = "match"
+	NoticeTypeReset NoticeType = "reset"
+	NoticeTypeVisit NoticeType = "visit"
 )
 
 // Defines values for ParkedOrder.
@@ -261,6 +288,14 @@ const (
 // Defines values for SessionTokenType.
 const (
 	SessionTokenTypeBearer SessionTokenType = "Bearer"
+)
+
+// Defines values for SigningKeyState.
+const (
+	SigningKeyStateEnded   SigningKeyState = "ended"
+	SigningKeyStateNext    SigningKeyState = "next"
+	SigningKeyStateOld     SigningKeyState = "old"
+	SigningKeyStateSigning SigningKeyState = "signing"
 )
 
 // Defines values for Status.
@@ -672,6 +707,16 @@ type Credentials struct {
 	Password string `json:"password"`
 }
 
+// Discovery defines model for Discovery.
+type Discovery struct {
+	ClaimsSupported                  []string `json:"claims_supported"`
+	IdTokenSigningAlgValuesSupported []string `json:"id_token_signing_alg_values_supported"`
+	Issuer                           string   `json:"issuer"`
+	JwksUri                          string   `json:"jwks_uri"`
+	ResponseTypesSupported           []string `json:"response_types_supported"`
+	SubjectTypesSupported            []string `json:"subject_types_supported"`
+}
+
 // Duration A length of time as in 90s, 10m, 1h30m or 30d, to the millisecond.
 type Duration = string
 
@@ -687,6 +732,14 @@ type Evidence struct {
 	Target   openapi_types.UUID      `json:"target"`
 	Type     ActivityType            `json:"type"`
 }
+
+// ExportLine defines model for ExportLine.
+type ExportLine struct {
+	Kind ExportLineKind `json:"kind"`
+}
+
+// ExportLineKind defines model for ExportLine.Kind.
+type ExportLineKind string
 
 // FieldError defines model for FieldError.
 type FieldError struct {
@@ -797,6 +850,26 @@ type FlagRecord struct {
 
 // FlagState defines model for FlagState.
 type FlagState string
+
+// Home defines model for Home.
+type Home struct {
+	Account       *Account  `json:"account"`
+	LikesReceived *LikePage `json:"likes_received"`
+	Matches       *LikePage `json:"matches"`
+
+	// Missing The parts that could not be read.
+	Missing  []HomeMissing `json:"missing"`
+	Stats    *Stats        `json:"stats"`
+	Visitors *VisitPage    `json:"visitors"`
+}
+
+// HomeMissing defines model for Home.Missing.
+type HomeMissing string
+
+// KeyRotation defines model for KeyRotation.
+type KeyRotation struct {
+	Compromised *bool `json:"compromised,omitempty"`
+}
 
 // KeySet defines model for KeySet.
 type KeySet struct {
@@ -1062,6 +1135,70 @@ type Note struct {
 	Text string              `json:"text"`
 }
 
+// Notice The data of a server-sent event.
+type Notice struct {
+	// At When it occurred; of a match, since when it stands.
+	At *time.Time `json:"at,omitempty"`
+
+	// Event The id of the activity that it comes from.
+	Event *openapi_types.UUID `json:"event,omitempty"`
+	Type  NoticeType          `json:"type"`
+
+	// User Who. Missing in a reset.
+	User *struct {
+		Id openapi_types.UUID `json:"id"`
+	} `json:"user,omitempty"`
+}
+
+// NoticeType defines model for Notice.Type.
+type NoticeType string
+
+// OutsideCredentials defines model for OutsideCredentials.
+type OutsideCredentials struct {
+	// IdToken Of the outside provider.
+	IdToken string `json:"id_token"`
+
+	// Profile What somebody has kept who comes for the first time.
+	Profile *OutsideProfile `json:"profile,omitempty"`
+}
+
+// OutsideProfile What somebody has kept who comes for the first time.
+type OutsideProfile struct {
+	About *string `json:"about,omitempty"`
+
+	// BirthDate At least 18 years ago.
+	BirthDate   openapi_types.Date `json:"birth_date"`
+	City        *string            `json:"city,omitempty"`
+	DisplayName string             `json:"display_name"`
+	Handle      string             `json:"handle"`
+}
+
+// OwnSession defines model for OwnSession.
+type OwnSession struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// Current Whether the access token of this request is of this session.
+	Current bool `json:"current"`
+
+	// ExpiresAt When it ends, unless it is refreshed before.
+	ExpiresAt time.Time          `json:"expires_at"`
+	Id        openapi_types.UUID `json:"id"`
+
+	// LastUsedAt When it was last refreshed.
+	LastUsedAt time.Time `json:"last_used_at"`
+
+	// Network The network that it was started from, a /24 of IPv4 or a /48 of IPv6.
+	Network *string `json:"network"`
+
+	// UserAgent As the program called itself that signed in, at most 256 bytes.
+	UserAgent *string `json:"user_agent"`
+}
+
+// OwnSessionPage defines model for OwnSessionPage.
+type OwnSessionPage struct {
+	Items []OwnSession `json:"items"`
+}
+
 // Parked An event that was put aside.
 type Parked struct {
 	// Attempts How often it was tried since it was parked.
@@ -1137,6 +1274,12 @@ type ParkedPage struct {
 
 	// Next The next page, for cursor. Missing on the last one.
 	Next *Next `json:"next,omitempty"`
+}
+
+// PasswordChange defines model for PasswordChange.
+type PasswordChange struct {
+	Current string `json:"current"`
+	New     string `json:"new"`
 }
 
 // Problem RFC 9457 problem details.
@@ -1557,6 +1700,30 @@ type Session struct {
 // SessionTokenType defines model for Session.TokenType.
 type SessionTokenType string
 
+// SigningKey defines model for SigningKey.
+type SigningKey struct {
+	// EndsAt When its last token will have ended; null while no key follows it.
+	EndsAt *time.Time `json:"ends_at"`
+
+	// Id The kid of its tokens.
+	Id string `json:"id"`
+
+	// MadeAt Null if it is not known.
+	MadeAt *time.Time `json:"made_at"`
+
+	// SignsFrom Null if it is not known.
+	SignsFrom *time.Time      `json:"signs_from"`
+	State     SigningKeyState `json:"state"`
+}
+
+// SigningKeyState defines model for SigningKey.State.
+type SigningKeyState string
+
+// SigningKeyPage defines model for SigningKeyPage.
+type SigningKeyPage struct {
+	Items []SigningKey `json:"items"`
+}
+
 // Stats defines model for Stats.
 type Stats struct {
 	LikesGiven     int `json:"likes_given"`
@@ -1883,6 +2050,12 @@ type ChangeMeParams struct {
 	IfMatch string `json:"If-Match"`
 }
 
+// FollowEventsParams defines parameters for FollowEvents.
+type FollowEventsParams struct {
+	// LastEventID The last id that came.
+	LastEventID *string `json:"Last-Event-ID,omitempty"`
+}
+
 // ListLikesGivenParams defines parameters for ListLikesGiven.
 type ListLikesGivenParams struct {
 	// Limit At most so many items.
@@ -2045,6 +2218,9 @@ type ListRuleVersionsParams struct {
 // PostActivityJSONRequestBody defines body for PostActivity for application/json ContentType.
 type PostActivityJSONRequestBody = NewActivity
 
+// RotateKeysJSONRequestBody defines body for RotateKeys for application/json ContentType.
+type RotateKeysJSONRequestBody = KeyRotation
+
 // SetRolesJSONRequestBody defines body for SetRoles for application/json ContentType.
 type SetRolesJSONRequestBody = Roles
 
@@ -2059,6 +2235,9 @@ type ChangeMeApplicationMergePatchPlusJSONRequestBody = ProfileChange
 
 // PostAppealJSONRequestBody defines body for PostAppeal for application/json ContentType.
 type PostAppealJSONRequestBody = NewAppeal
+
+// ChangePasswordJSONRequestBody defines body for ChangePassword for application/json ContentType.
+type ChangePasswordJSONRequestBody = PasswordChange
 
 // DecideInBulkJSONRequestBody defines body for DecideInBulk for application/json ContentType.
 type DecideInBulkJSONRequestBody = NewBulk
@@ -2089,6 +2268,9 @@ type SetRuleModeJSONRequestBody = NewRuleMode
 
 // SignInJSONRequestBody defines body for SignIn for application/json ContentType.
 type SignInJSONRequestBody = Credentials
+
+// SignInOutsideJSONRequestBody defines body for SignInOutside for application/json ContentType.
+type SignInOutsideJSONRequestBody = OutsideCredentials
 
 // RefreshJSONRequestBody defines body for Refresh for application/json ContentType.
 type RefreshJSONRequestBody = Refresh
@@ -2299,6 +2481,13 @@ type ClientInterface interface {
 	// Corresponds with GET /.well-known/jwks.json (the `GetKeys` operationId).
 	GetKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// GetDiscovery What others check access tokens by
+	//
+	// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+	//
+	// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+	GetDiscovery(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// GetDocs This document, for people
 	//
 	// Corresponds with GET /docs (the `GetDocs` operationId).
@@ -2352,6 +2541,31 @@ type ClientInterface interface {
 	//
 	// Corresponds with POST /v1/activities/batch (the `PostBatch` operationId).
 	PostBatchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListKeys The keys that access tokens are signed with
+	//
+	// Oldest first, without what is secret. Needs the role admin. Class moderation.
+	//
+	// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+	ListKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKeysWithBody Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// RotateKeys Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeys(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// ListAllSubscriptions How far every service has worked through the logs
 	//
@@ -2468,7 +2682,7 @@ type ClientInterface interface {
 
 	// EraseMe Erase one's own account
 	//
-	// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+	// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 	//
 	// Corresponds with DELETE /v1/me (the `EraseMe` operationId).
 	EraseMe(ctx context.Context, params *EraseMeParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -2525,6 +2739,27 @@ type ClientInterface interface {
 	// Corresponds with POST /v1/me/appeals (the `PostAppeal` operationId).
 	PostAppeal(ctx context.Context, body PostAppealJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// FollowEvents What happens to one, as it happens
+	//
+	// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+	//
+	// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+	FollowEvents(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ExportMe One's own data as a file
+	//
+	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+	//
+	// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+	ExportMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// GetHome What an app shows first, in one answer
+	//
+	// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+	//
+	// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+	GetHome(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// ListLikesGiven Whom one likes
 	//
 	// Class read.
@@ -2545,6 +2780,38 @@ type ClientInterface interface {
 	//
 	// Corresponds with GET /v1/me/matches (the `ListMatches` operationId).
 	ListMatches(ctx context.Context, params *ListMatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangePasswordWithBody Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ChangePassword Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePassword(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListSessions One's own sessions
+	//
+	// The latest started first; at most 100, on one page. Class read.
+	//
+	// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+	ListSessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// EndSession End a session of one's own
+	//
+	// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+	//
+	// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+	EndSession(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// GetStats One's own numbers
 	//
@@ -2806,9 +3073,16 @@ type ClientInterface interface {
 	// Corresponds with GET /v1/moderation/users/{id} (the `GetCase` operationId).
 	GetCase(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*http.Response, error)
 
+	// SignOutEverywhere Sign out everywhere
+	//
+	// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+	//
+	// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+	SignOutEverywhere(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
 	// SignInWithBody Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2817,7 +3091,7 @@ type ClientInterface interface {
 
 	// SignIn Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2830,6 +3104,24 @@ type ClientInterface interface {
 	//
 	// Corresponds with DELETE /v1/sessions/current (the `SignOut` operationId).
 	SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignInOutsideWithBody Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes any type of body and a specified content type.
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutsideWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// SignInOutside Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes a body of the `application/json` content type.
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutside(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// RefreshWithBody Exchange a refresh token for new tokens
 	//
@@ -2851,7 +3143,7 @@ type ClientInterface interface {
 
 	// RegisterWithBody Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2860,7 +3152,7 @@ type ClientInterface interface {
 
 	// Register Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2880,6 +3172,23 @@ type ClientInterface interface {
 // Corresponds with GET /.well-known/jwks.json (the `GetKeys` operationId).
 func (c *Client) GetKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewGetKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetDiscovery What others check access tokens by
+//
+// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+//
+// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+func (c *Client) GetDiscovery(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetDiscoveryRequest(c.Server)
 	if err != nil {
 		return nil, err
 	}
@@ -3014,6 +3323,61 @@ func (c *Client) PostActivity(ctx context.Context, body PostActivityJSONRequestB
 // Corresponds with POST /v1/activities/batch (the `PostBatch` operationId).
 func (c *Client) PostBatchWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewPostBatchRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListKeys The keys that access tokens are signed with
+//
+// Oldest first, without what is secret. Needs the role admin. Class moderation.
+//
+// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+func (c *Client) ListKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListKeysRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKeysWithBody Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *Client) RotateKeysWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeysRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// RotateKeys Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *Client) RotateKeys(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewRotateKeysRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -3289,7 +3653,7 @@ func (c *Client) ListEvents(ctx context.Context, log ListEventsParamsLog, params
 
 // EraseMe Erase one's own account
 //
-// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 //
 // Corresponds with DELETE /v1/me (the `EraseMe` operationId).
 func (c *Client) EraseMe(ctx context.Context, params *EraseMeParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -3416,6 +3780,57 @@ func (c *Client) PostAppeal(ctx context.Context, body PostAppealJSONRequestBody,
 	return c.Client.Do(req)
 }
 
+// FollowEvents What happens to one, as it happens
+//
+// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+//
+// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+func (c *Client) FollowEvents(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewFollowEventsRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ExportMe One's own data as a file
+//
+// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+//
+// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+func (c *Client) ExportMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewExportMeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// GetHome What an app shows first, in one answer
+//
+// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+//
+// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+func (c *Client) GetHome(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewGetHomeRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // ListLikesGiven Whom one likes
 //
 // Class read.
@@ -3457,6 +3872,78 @@ func (c *Client) ListLikesReceived(ctx context.Context, params *ListLikesReceive
 // Corresponds with GET /v1/me/matches (the `ListMatches` operationId).
 func (c *Client) ListMatches(ctx context.Context, params *ListMatchesParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewListMatchesRequest(c.Server, params)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangePasswordWithBody Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *Client) ChangePasswordWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangePasswordRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ChangePassword Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *Client) ChangePassword(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewChangePasswordRequest(c.Server, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListSessions One's own sessions
+//
+// The latest started first; at most 100, on one page. Class read.
+//
+// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+func (c *Client) ListSessions(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListSessionsRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// EndSession End a session of one's own
+//
+// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+//
+// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+func (c *Client) EndSession(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewEndSessionRequest(c.Server, id)
 	if err != nil {
 		return nil, err
 	}
@@ -4047,9 +4534,26 @@ func (c *Client) GetCase(ctx context.Context, id UserID, reqEditors ...RequestEd
 	return c.Client.Do(req)
 }
 
+// SignOutEverywhere Sign out everywhere
+//
+// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+//
+// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+func (c *Client) SignOutEverywhere(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignOutEverywhereRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
 // SignInWithBody Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4068,7 +4572,7 @@ func (c *Client) SignInWithBody(ctx context.Context, contentType string, body io
 
 // SignIn Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4092,6 +4596,44 @@ func (c *Client) SignIn(ctx context.Context, body SignInJSONRequestBody, reqEdit
 // Corresponds with DELETE /v1/sessions/current (the `SignOut` operationId).
 func (c *Client) SignOut(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewSignOutRequest(c.Server)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignInOutsideWithBody Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes any type of body and a specified content type.
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *Client) SignInOutsideWithBody(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInOutsideRequestWithBody(c.Server, contentType, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// SignInOutside Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes a body of the `application/json` content type.
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *Client) SignInOutside(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewSignInOutsideRequest(c.Server, body)
 	if err != nil {
 		return nil, err
 	}
@@ -4142,7 +4684,7 @@ func (c *Client) Refresh(ctx context.Context, body RefreshJSONRequestBody, reqEd
 
 // RegisterWithBody Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4161,7 +4703,7 @@ func (c *Client) RegisterWithBody(ctx context.Context, contentType string, body 
 
 // Register Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4205,6 +4747,33 @@ func NewGetKeysRequest(server string) (*http.Request, error) {
 	}
 
 	operationPath := fmt.Sprintf("/.well-known/jwks.json")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetDiscoveryRequest constructs an http.Request for the GetDiscovery method
+func NewGetDiscoveryRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/.well-known/openid-configuration")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -4407,6 +4976,73 @@ func NewPostBatchRequestWithBody(server string, contentType string, body io.Read
 	}
 
 	operationPath := fmt.Sprintf("/v1/activities/batch")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListKeysRequest constructs an http.Request for the ListKeys method
+func NewListKeysRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/keys")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewRotateKeysRequest calls the generic RotateKeys builder with application/json body
+func NewRotateKeysRequest(server string, body RotateKeysJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewRotateKeysRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewRotateKeysRequestWithBody constructs an http.Request for the RotateKeys method, with any body, and a specified content type
+func NewRotateKeysRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/admin/keys/rotate")
 	if operationPath[0] == '/' {
 		operationPath = "." + operationPath
 	}
@@ -5300,6 +5936,102 @@ func NewPostAppealRequestWithBody(server string, contentType string, body io.Rea
 	return req, nil
 }
 
+// NewFollowEventsRequest constructs an http.Request for the FollowEvents method
+func NewFollowEventsRequest(server string, params *FollowEventsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/events")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+
+		if params.LastEventID != nil {
+			var headerParam0 string
+
+			headerParam0, err = runtime.StyleParamWithOptions("simple", false, "Last-Event-ID", *params.LastEventID, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationHeader, Type: "string", Format: ""})
+			if err != nil {
+				return nil, err
+			}
+
+			req.Header.Set("Last-Event-ID", headerParam0)
+		}
+
+	}
+
+	return req, nil
+}
+
+// NewExportMeRequest constructs an http.Request for the ExportMe method
+func NewExportMeRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/export")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewGetHomeRequest constructs an http.Request for the GetHome method
+func NewGetHomeRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/home")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewListLikesGivenRequest constructs an http.Request for the ListLikesGiven method
 func NewListLikesGivenRequest(server string, params *ListLikesGivenParams) (*http.Request, error) {
 	var err error
@@ -5491,6 +6223,107 @@ func NewListMatchesRequest(server string, params *ListMatchesParams) (*http.Requ
 	}
 
 	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewChangePasswordRequest calls the generic ChangePassword builder with application/json body
+func NewChangePasswordRequest(server string, body ChangePasswordJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewChangePasswordRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewChangePasswordRequestWithBody constructs an http.Request for the ChangePassword method, with any body, and a specified content type
+func NewChangePasswordRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/password")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
+
+	return req, nil
+}
+
+// NewListSessionsRequest constructs an http.Request for the ListSessions method
+func NewListSessionsRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
+// NewEndSessionRequest constructs an http.Request for the EndSession method
+func NewEndSessionRequest(server string, id openapi_types.UUID) (*http.Request, error) {
+	var err error
+
+	var pathParam0 string
+
+	pathParam0, err = runtime.StyleParamWithOptions("simple", false, "id", id, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationPath, Type: "string", Format: "uuid"})
+	if err != nil {
+		return nil, err
+	}
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/sessions/%s", pathParam0)
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
 	if err != nil {
 		return nil, err
 	}
@@ -6833,6 +7666,33 @@ func NewGetCaseRequest(server string, id UserID) (*http.Request, error) {
 	return req, nil
 }
 
+// NewSignOutEverywhereRequest constructs an http.Request for the SignOutEverywhere method
+func NewSignOutEverywhereRequest(server string) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodDelete, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
+	}
+
+	return req, nil
+}
+
 // NewSignInRequest calls the generic SignIn builder with application/json body
 func NewSignInRequest(server string, body SignInJSONRequestBody) (*http.Request, error) {
 	var bodyReader io.Reader
@@ -6896,6 +7756,46 @@ func NewSignOutRequest(server string) (*http.Request, error) {
 	if err != nil {
 		return nil, err
 	}
+
+	return req, nil
+}
+
+// NewSignInOutsideRequest calls the generic SignInOutside builder with application/json body
+func NewSignInOutsideRequest(server string, body SignInOutsideJSONRequestBody) (*http.Request, error) {
+	var bodyReader io.Reader
+	buf, err := json.Marshal(body)
+	if err != nil {
+		return nil, err
+	}
+	bodyReader = bytes.NewReader(buf)
+	return NewSignInOutsideRequestWithBody(server, "application/json", bodyReader)
+}
+
+// NewSignInOutsideRequestWithBody constructs an http.Request for the SignInOutside method, with any body, and a specified content type
+func NewSignInOutsideRequestWithBody(server string, contentType string, body io.Reader) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/sessions/oidc")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	req, err := http.NewRequest(http.MethodPost, queryURL.String(), body)
+	if err != nil {
+		return nil, err
+	}
+
+	req.Header.Add("Content-Type", contentType)
 
 	return req, nil
 }
@@ -7065,6 +7965,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /.well-known/jwks.json (the `GetKeys` operationId).
 	GetKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetKeysResponse, error)
 
+	// GetDiscoveryWithResponse What others check access tokens by
+	//
+	// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+	GetDiscoveryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDiscoveryResponse, error)
+
 	// GetDocsWithResponse This document, for people
 	//
 	// Returns a wrapper object for the known response body format(s).
@@ -7128,6 +8037,33 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with POST /v1/activities/batch (the `PostBatch` operationId).
 	PostBatchWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*PostBatchResponse, error)
+
+	// ListKeysWithResponse The keys that access tokens are signed with
+	//
+	// Oldest first, without what is secret. Needs the role admin. Class moderation.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+	ListKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListKeysResponse, error)
+
+	// RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error)
+
+	// RotateKeysWithResponse Make the next key that access tokens are signed with
+	//
+	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+	RotateKeysWithResponse(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error)
 
 	// ListAllSubscriptionsWithResponse How far every service has worked through the logs
 	//
@@ -7266,7 +8202,7 @@ type ClientWithResponsesInterface interface {
 
 	// EraseMeWithResponse Erase one's own account
 	//
-	// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+	// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -7327,6 +8263,33 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with POST /v1/me/appeals (the `PostAppeal` operationId).
 	PostAppealWithResponse(ctx context.Context, body PostAppealJSONRequestBody, reqEditors ...RequestEditorFn) (*PostAppealResponse, error)
 
+	// FollowEventsWithResponse What happens to one, as it happens
+	//
+	// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+	FollowEventsWithResponse(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*FollowEventsResponse, error)
+
+	// ExportMeWithResponse One's own data as a file
+	//
+	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+	ExportMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportMeResponse, error)
+
+	// GetHomeWithResponse What an app shows first, in one answer
+	//
+	// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+	GetHomeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHomeResponse, error)
+
 	// ListLikesGivenWithResponse Whom one likes
 	//
 	// Class read.
@@ -7353,6 +8316,42 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with GET /v1/me/matches (the `ListMatches` operationId).
 	ListMatchesWithResponse(ctx context.Context, params *ListMatchesParams, reqEditors ...RequestEditorFn) (*ListMatchesResponse, error)
+
+	// ChangePasswordWithBodyWithResponse Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePasswordWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error)
+
+	// ChangePasswordWithResponse Change one's own password
+	//
+	// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+	ChangePasswordWithResponse(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error)
+
+	// ListSessionsWithResponse One's own sessions
+	//
+	// The latest started first; at most 100, on one page. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+	ListSessionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error)
+
+	// EndSessionWithResponse End a session of one's own
+	//
+	// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+	EndSessionWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*EndSessionResponse, error)
 
 	// GetStatsWithResponse One's own numbers
 	//
@@ -7642,9 +8641,18 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with GET /v1/moderation/users/{id} (the `GetCase` operationId).
 	GetCaseWithResponse(ctx context.Context, id UserID, reqEditors ...RequestEditorFn) (*GetCaseResponse, error)
 
+	// SignOutEverywhereWithResponse Sign out everywhere
+	//
+	// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+	SignOutEverywhereWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutEverywhereResponse, error)
+
 	// SignInWithBodyWithResponse Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7653,7 +8661,7 @@ type ClientWithResponsesInterface interface {
 
 	// SignInWithResponse Sign in
 	//
-	// Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7668,6 +8676,24 @@ type ClientWithResponsesInterface interface {
 	//
 	// Corresponds with DELETE /v1/sessions/current (the `SignOut` operationId).
 	SignOutWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutResponse, error)
+
+	// SignInOutsideWithBodyWithResponse Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutsideWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error)
+
+	// SignInOutsideWithResponse Sign in with an ID token of the outside provider
+	//
+	// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+	//
+	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+	SignInOutsideWithResponse(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error)
 
 	// RefreshWithBodyWithResponse Exchange a refresh token for new tokens
 	//
@@ -7689,7 +8715,7 @@ type ClientWithResponsesInterface interface {
 
 	// RegisterWithBodyWithResponse Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7698,7 +8724,7 @@ type ClientWithResponsesInterface interface {
 
 	// RegisterWithResponse Register
 	//
-	// Class auth.
+	// 404 where nobody registers with a password. Class auth.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -7734,6 +8760,31 @@ func (r GetKeysResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r GetKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type GetDiscoveryResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Discovery
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r GetDiscoveryResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetDiscoveryResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -7905,6 +8956,56 @@ func (r PostBatchResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r PostBatchResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ListKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningKeyPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ListKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListKeysResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type RotateKeysResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *SigningKeyPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r RotateKeysResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r RotateKeysResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -8376,6 +9477,84 @@ func (r PostAppealResponse) StatusCode() int {
 	return 0
 }
 
+type FollowEventsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r FollowEventsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r FollowEventsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ExportMeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ExportMeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ExportMeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// GetHomeResponse200Headers the declared response headers of an HTTP 200 response for GetHome
+type GetHomeResponse200Headers struct {
+	Meet5Partial *string
+}
+
+type GetHomeResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *Home
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *GetHomeResponse200Headers
+}
+
+// Status returns HTTPResponse.Status
+func (r GetHomeResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r GetHomeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
 // ListLikesGivenResponse200Headers the declared response headers of an HTTP 200 response for ListLikesGiven
 type ListLikesGivenResponse200Headers struct {
 	Link         *string
@@ -8469,6 +9648,77 @@ func (r ListMatchesResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r ListMatchesResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ChangePasswordResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ChangePasswordResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ChangePasswordResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type ListSessionsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *OwnSessionPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r ListSessionsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListSessionsResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type EndSessionResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r EndSessionResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r EndSessionResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -9166,6 +10416,29 @@ func (r GetCaseResponse) StatusCode() int {
 	return 0
 }
 
+type SignOutEverywhereResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r SignOutEverywhereResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignOutEverywhereResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
 type SignInResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
@@ -9208,6 +10481,31 @@ func (r SignOutResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r SignOutResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+type SignInOutsideResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON201 the response for an HTTP 201 `application/json` response
+	JSON201 *Session
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+}
+
+// Status returns HTTPResponse.Status
+func (r SignInOutsideResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r SignInOutsideResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -9308,6 +10606,21 @@ func (c *ClientWithResponses) GetKeysWithResponse(ctx context.Context, reqEditor
 		return nil, err
 	}
 	return ParseGetKeysResponse(rsp)
+}
+
+// GetDiscoveryWithResponse What others check access tokens by
+//
+// OpenID Connect Discovery 1.0, as far as it applies: there are no flows. 404 if the deployment was not told its issuer.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /.well-known/openid-configuration (the `GetDiscovery` operationId).
+func (c *ClientWithResponses) GetDiscoveryWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetDiscoveryResponse, error) {
+	rsp, err := c.GetDiscovery(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetDiscoveryResponse(rsp)
 }
 
 // GetDocsWithResponse This document, for people
@@ -9420,6 +10733,51 @@ func (c *ClientWithResponses) PostBatchWithBodyWithResponse(ctx context.Context,
 		return nil, err
 	}
 	return ParsePostBatchResponse(rsp)
+}
+
+// ListKeysWithResponse The keys that access tokens are signed with
+//
+// Oldest first, without what is secret. Needs the role admin. Class moderation.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/admin/keys (the `ListKeys` operationId).
+func (c *ClientWithResponses) ListKeysWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListKeysResponse, error) {
+	rsp, err := c.ListKeys(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListKeysResponse(rsp)
+}
+
+// RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *ClientWithResponses) RotateKeysWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error) {
+	rsp, err := c.RotateKeysWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeysResponse(rsp)
+}
+
+// RotateKeysWithResponse Make the next key that access tokens are signed with
+//
+// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/admin/keys/rotate (the `RotateKeys` operationId).
+func (c *ClientWithResponses) RotateKeysWithResponse(ctx context.Context, body RotateKeysJSONRequestBody, reqEditors ...RequestEditorFn) (*RotateKeysResponse, error) {
+	rsp, err := c.RotateKeys(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseRotateKeysResponse(rsp)
 }
 
 // ListAllSubscriptionsWithResponse How far every service has worked through the logs
@@ -9649,7 +11007,7 @@ func (c *ClientWithResponses) ListEventsWithResponse(ctx context.Context, log Li
 
 // EraseMeWithResponse Erase one's own account
 //
-// The key that one's personal data is sealed with is destroyed. This cannot be undone. Class write.
+// The key that one's personal data is sealed with is destroyed, all sessions end, and the e-mail can be registered anew; the handle after 90 days. This cannot be undone. Class write.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -9752,6 +11110,51 @@ func (c *ClientWithResponses) PostAppealWithResponse(ctx context.Context, body P
 	return ParsePostAppealResponse(rsp)
 }
 
+// FollowEventsWithResponse What happens to one, as it happens
+//
+// Server-sent events until the access token ends or the connection does: `visit`, `like` and `match`, each with a Notice as its data. Nothing is told of hidden users, nor before it is in the lists. Send the last `id` as Last-Event-ID to go on from there: nothing is left out, and something may come twice. `reset` says that it was too long ago, more than a million events of all members, and that the lists are to be read anew. Every 15 seconds there is an `id` without an event, from which one can go on, too. Who does not read is cut off after 30 seconds. At most 8 streams of a user and 20,000 of an instance are open at once; beyond that the answer is 503. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/events (the `FollowEvents` operationId).
+func (c *ClientWithResponses) FollowEventsWithResponse(ctx context.Context, params *FollowEventsParams, reqEditors ...RequestEditorFn) (*FollowEventsResponse, error) {
+	rsp, err := c.FollowEvents(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseFollowEventsResponse(rsp)
+}
+
+// ExportMeWithResponse One's own data as a file
+//
+// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
+func (c *ClientWithResponses) ExportMeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ExportMeResponse, error) {
+	rsp, err := c.ExportMe(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseExportMeResponse(rsp)
+}
+
+// GetHomeWithResponse What an app shows first, in one answer
+//
+// One's account and numbers, and the first ten of those who visited one, like one and match, each as its own route answers; next goes on there. Each part has two seconds. One that does not come is null and named in missing, and Meet5-Partial names its service; missing names "names" if the users in the lists are their ids alone. Only if nothing comes at all is it a 503. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/home (the `GetHome` operationId).
+func (c *ClientWithResponses) GetHomeWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*GetHomeResponse, error) {
+	rsp, err := c.GetHome(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseGetHomeResponse(rsp)
+}
+
 // ListLikesGivenWithResponse Whom one likes
 //
 // Class read.
@@ -9795,6 +11198,66 @@ func (c *ClientWithResponses) ListMatchesWithResponse(ctx context.Context, param
 		return nil, err
 	}
 	return ParseListMatchesResponse(rsp)
+}
+
+// ChangePasswordWithBodyWithResponse Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *ClientWithResponses) ChangePasswordWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error) {
+	rsp, err := c.ChangePasswordWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangePasswordResponse(rsp)
+}
+
+// ChangePasswordWithResponse Change one's own password
+//
+// Ends all other sessions. Access tokens that are out end by their time, within ten minutes. Wrong passwords are slowed down as in signing in. 409 for an account without a password. Class auth.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/me/password (the `ChangePassword` operationId).
+func (c *ClientWithResponses) ChangePasswordWithResponse(ctx context.Context, body ChangePasswordJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangePasswordResponse, error) {
+	rsp, err := c.ChangePassword(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseChangePasswordResponse(rsp)
+}
+
+// ListSessionsWithResponse One's own sessions
+//
+// The latest started first; at most 100, on one page. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/sessions (the `ListSessions` operationId).
+func (c *ClientWithResponses) ListSessionsWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*ListSessionsResponse, error) {
+	rsp, err := c.ListSessions(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListSessionsResponse(rsp)
+}
+
+// EndSessionWithResponse End a session of one's own
+//
+// Its refresh token works no more; its access token ends by its time, within ten minutes. Class write.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/me/sessions/{id} (the `EndSession` operationId).
+func (c *ClientWithResponses) EndSessionWithResponse(ctx context.Context, id openapi_types.UUID, reqEditors ...RequestEditorFn) (*EndSessionResponse, error) {
+	rsp, err := c.EndSession(ctx, id, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseEndSessionResponse(rsp)
 }
 
 // GetStatsWithResponse One's own numbers
@@ -10277,9 +11740,24 @@ func (c *ClientWithResponses) GetCaseWithResponse(ctx context.Context, id UserID
 	return ParseGetCaseResponse(rsp)
 }
 
+// SignOutEverywhereWithResponse Sign out everywhere
+//
+// Ends all of one's own sessions, this one included. Access tokens that are out end by their time, within ten minutes. Class write.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with DELETE /v1/sessions (the `SignOutEverywhere` operationId).
+func (c *ClientWithResponses) SignOutEverywhereWithResponse(ctx context.Context, reqEditors ...RequestEditorFn) (*SignOutEverywhereResponse, error) {
+	rsp, err := c.SignOutEverywhere(ctx, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignOutEverywhereResponse(rsp)
+}
+
 // SignInWithBodyWithResponse Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10294,7 +11772,7 @@ func (c *ClientWithResponses) SignInWithBodyWithResponse(ctx context.Context, co
 
 // SignInWithResponse Sign in
 //
-// Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10320,6 +11798,36 @@ func (c *ClientWithResponses) SignOutWithResponse(ctx context.Context, reqEditor
 		return nil, err
 	}
 	return ParseSignOutResponse(rsp)
+}
+
+// SignInOutsideWithBodyWithResponse Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *ClientWithResponses) SignInOutsideWithBodyWithResponse(ctx context.Context, contentType string, body io.Reader, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error) {
+	rsp, err := c.SignInOutsideWithBody(ctx, contentType, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInOutsideResponse(rsp)
+}
+
+// SignInOutsideWithResponse Sign in with an ID token of the outside provider
+//
+// The token must be for this deployment's client, made within the last ten minutes, and works once. Who comes for the first time sends a profile, which makes an account without a password; its e-mail is the one that the provider has verified. Without the profile that is a 422 which names it, and the token can be sent again. An e-mail that another account has is a 409: sign in to that one. Roles are given here alone. 404 if there is no outside provider. Class auth.
+//
+// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
+//
+// Corresponds with POST /v1/sessions/oidc (the `SignInOutside` operationId).
+func (c *ClientWithResponses) SignInOutsideWithResponse(ctx context.Context, body SignInOutsideJSONRequestBody, reqEditors ...RequestEditorFn) (*SignInOutsideResponse, error) {
+	rsp, err := c.SignInOutside(ctx, body, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseSignInOutsideResponse(rsp)
 }
 
 // RefreshWithBodyWithResponse Exchange a refresh token for new tokens
@@ -10354,7 +11862,7 @@ func (c *ClientWithResponses) RefreshWithResponse(ctx context.Context, body Refr
 
 // RegisterWithBodyWithResponse Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10369,7 +11877,7 @@ func (c *ClientWithResponses) RegisterWithBodyWithResponse(ctx context.Context, 
 
 // RegisterWithResponse Register
 //
-// Class auth.
+// 404 where nobody registers with a password. Class auth.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10413,6 +11921,39 @@ func ParseGetKeysResponse(rsp *http.Response) (*GetKeysResponse, error) {
 	switch {
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
 		var dest KeySet
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetDiscoveryResponse parses an HTTP response from a GetDiscoveryWithResponse call
+func ParseGetDiscoveryResponse(rsp *http.Response) (*GetDiscoveryResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetDiscoveryResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Discovery
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
 			return nil, err
 		}
@@ -10637,6 +12178,72 @@ func ParsePostBatchResponse(rsp *http.Response) (*PostBatchResponse, error) {
 	switch {
 	case rsp.StatusCode == 200:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListKeysResponse parses an HTTP response from a ListKeysWithResponse call
+func ParseListKeysResponse(rsp *http.Response) (*ListKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningKeyPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseRotateKeysResponse parses an HTTP response from a RotateKeysWithResponse call
+func ParseRotateKeysResponse(rsp *http.Response) (*RotateKeysResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &RotateKeysResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest SigningKeyPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -11288,6 +12895,107 @@ func ParsePostAppealResponse(rsp *http.Response) (*PostAppealResponse, error) {
 	return response, nil
 }
 
+// ParseFollowEventsResponse parses an HTTP response from a FollowEventsWithResponse call
+func ParseFollowEventsResponse(rsp *http.Response) (*FollowEventsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &FollowEventsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseExportMeResponse parses an HTTP response from a ExportMeWithResponse call
+func ParseExportMeResponse(rsp *http.Response) (*ExportMeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ExportMeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseGetHomeResponse parses an HTTP response from a GetHomeWithResponse call
+func ParseGetHomeResponse(rsp *http.Response) (*GetHomeResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &GetHomeResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest Home
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers GetHomeResponse200Headers
+		if values := rsp.Header.Values("Meet5-Partial"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Meet5-Partial", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Meet5Partial = &value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
 // ParseListLikesGivenResponse parses an HTTP response from a ListLikesGivenWithResponse call
 func ParseListLikesGivenResponse(rsp *http.Response) (*ListLikesGivenResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -11442,6 +13150,97 @@ func ParseListMatchesResponse(rsp *http.Response) (*ListMatchesResponse, error) 
 			headers.Meet5Partial = &value
 		}
 		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseChangePasswordResponse parses an HTTP response from a ChangePasswordWithResponse call
+func ParseChangePasswordResponse(rsp *http.Response) (*ChangePasswordResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ChangePasswordResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseListSessionsResponse parses an HTTP response from a ListSessionsWithResponse call
+func ParseListSessionsResponse(rsp *http.Response) (*ListSessionsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListSessionsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest OwnSessionPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseEndSessionResponse parses an HTTP response from a EndSessionWithResponse call
+func ParseEndSessionResponse(rsp *http.Response) (*EndSessionResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &EndSessionResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
 	}
 
 	return response, nil
@@ -12435,6 +14234,35 @@ func ParseGetCaseResponse(rsp *http.Response) (*GetCaseResponse, error) {
 	return response, nil
 }
 
+// ParseSignOutEverywhereResponse parses an HTTP response from a SignOutEverywhereWithResponse call
+func ParseSignOutEverywhereResponse(rsp *http.Response) (*SignOutEverywhereResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignOutEverywhereResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case rsp.StatusCode == 204:
+		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
 // ParseSignInResponse parses an HTTP response from a SignInWithResponse call
 func ParseSignInResponse(rsp *http.Response) (*SignInResponse, error) {
 	bodyBytes, err := io.ReadAll(rsp.Body)
@@ -12484,6 +14312,39 @@ func ParseSignOutResponse(rsp *http.Response) (*SignOutResponse, error) {
 	switch {
 	case rsp.StatusCode == 204:
 		break // No content-type
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	return response, nil
+}
+
+// ParseSignInOutsideResponse parses an HTTP response from a SignInOutsideWithResponse call
+func ParseSignInOutsideResponse(rsp *http.Response) (*SignInOutsideResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &SignInOutsideResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 201:
+		var dest Session
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON201 = &dest
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

@@ -74,6 +74,23 @@ func (s *Store) Matches(_ context.Context, id uuid.UUID, p views.Page) ([]views.
 	return s.likesOf(page), nil
 }
 
+// Bonds implements views.Store.
+func (s *Store) Bonds(_ context.Context, pairs []views.Pair) ([]views.Bond, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	out := make([]views.Bond, len(pairs))
+	for i, p := range pairs {
+		user, other := s.userOf[p.User], s.userOf[p.Other]
+		out[i].Hidden = s.users[other].hidden
+		// Nobody has place 0, and no likes.
+		to, back := s.likeOf[pairOf(user, other)], s.likeOf[pairOf(other, user)]
+		if to != 0 && back != 0 && s.likes[to].at != withdrawn && s.likes[back].at != withdrawn {
+			out[i].MatchedAt = timeOf(max(s.likes[to].at, s.likes[back].at))
+		}
+	}
+	return out, nil
+}
+
 // Stats implements views.Store.
 func (s *Store) Stats(_ context.Context, id uuid.UUID) (views.Stats, error) {
 	s.mu.RLock()

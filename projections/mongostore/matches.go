@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
 	"go.mongodb.org/mongo-driver/v2/mongo"
 )
@@ -51,14 +52,18 @@ func (d *matchDoc) conclude() {
 // couple is two users, the lower ID first.
 type couple = pairKey
 
+func coupleOf(a, b uuid.UUID) couple {
+	if bytes.Compare(a[:], b[:]) > 0 {
+		return keyOf(b, a)
+	}
+	return keyOf(a, b)
+}
+
 // couplesOf are the couples of the pairs, sorted, each once.
 func couplesOf(groups []changesOf) []couple {
 	couples := make([]couple, len(groups))
 	for i, g := range groups {
-		couples[i] = g.key
-		if a, t := g.key.first(), g.key.second(); bytes.Compare(a[:], t[:]) > 0 {
-			couples[i] = keyOf(t, a)
-		}
+		couples[i] = coupleOf(g.key.first(), g.key.second())
 	}
 	slices.SortFunc(couples, func(a, b couple) int { return bytes.Compare(a[:], b[:]) })
 	return slices.Compact(couples)

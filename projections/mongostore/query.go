@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 	"go.mongodb.org/mongo-driver/v2/bson"
@@ -123,6 +124,39 @@ func list[D any](ctx context.Context, coll *collection, whose bson.D, at, id str
 		return nil, unanswered("list "+coll.Name(), err)
 	}
 	return found, nil
+}
+
+// Bonds implements views.Store, with one query each for hidden users and matches.
+func (s *Store) Bonds(ctx context.Context, pairs []views.Pair) ([]views.Bond, error) {
+	others := make([]bson.Binary, 0, len(pairs))
+	couples := make([]bson.Binary, 0, len(pairs))
+	for _, p := range pairs {
+		others = append(others, userID(p.Other))
+		couples = append(couples, coupleOf(p.User, p.Other).stored())
+	}
+	marked, err := find[hiddenDoc](ctx, s.hidden, others)
+	if err != nil {
+		return nil, unanswered("bonds", err)
+	}
+	matches, err := find[matchDoc](ctx, s.matches, couples)
+	if err != nil {
+		return nil, unanswered("bonds", err)
+	}
+	hidden := make(map[uuid.UUID]bool, len(marked))
+	for _, d := range marked {
+		hidden[uuid.UUID(d.ID.Data)] = d.Hidden
+	}
+	since := make(map[couple]time.Time, len(matches))
+	for _, d := range matches {
+		if d.At != nil {
+			since[couple(d.ID.Data)] = timeOf(*d.At)
+		}
+	}
+	out := make([]views.Bond, len(pairs))
+	for i, p := range pairs {
+		out[i] = views.Bond{Hidden: hidden[p.Other], MatchedAt: since[coupleOf(p.User, p.Other)]}
+	}
+	return out, nil
 }
 
 // Stats implements views.Store. Each number costs a scan of the user's entries in

@@ -30,6 +30,7 @@ func Run(t *testing.T, s Subject) {
 		{"a hidden actor is out of what others see and keeps what is their own", hide},
 		{"what an actor does while hidden shows when they are restored", hideThenAct},
 		{"a match that comes about while one is hidden shows to that one alone", hideThenMatch},
+		{"a bond says whether one is hidden and since when two match", bonds},
 		{"hidden and restored in one batch is as if it had not been", hideAndRestore},
 		{"an activity on oneself changes nothing", oneself},
 		{"an event that cannot be read is poison and nothing of its batch is applied", unreadable},
@@ -208,6 +209,29 @@ func hideThenMatch(s *scene) {
 		Match:         []views.Like{s.like(anna, minute(3))},
 		Stats:         views.Stats{LikesReceived: 1, LikesGiven: 1, Matches: 1},
 	})
+}
+
+func bonds(s *scene) {
+	is := func(user, other int, want views.Bond) {
+		s.t.Helper()
+		got, err := s.store.Bonds(s.t.Context(), []views.Pair{{User: s.users[cleo], Other: s.users[dora]}, {User: s.users[user], Other: s.users[other]}})
+		if err != nil || len(got) != 2 || got[0] != (views.Bond{}) || got[1].Hidden != want.Hidden || !got[1].MatchedAt.Equal(want.MatchedAt) {
+			s.t.Errorf("%d and %d: got %v %v, want %v", user, other, got, err, want)
+		}
+	}
+	is(anna, bert, views.Bond{})
+	s.tell(views.Liked, bert, anna, minute(4))
+	is(anna, bert, views.Bond{})
+	s.tell(views.Hidden, bert, bert, minute(2))
+	is(anna, bert, views.Bond{Hidden: true})
+	is(bert, anna, views.Bond{})
+	s.tell(views.Liked, anna, bert, minute(3))
+	is(anna, bert, views.Bond{Hidden: true, MatchedAt: minute(4)})
+	is(bert, anna, views.Bond{MatchedAt: minute(4)})
+	s.tell(views.Restored, bert, bert, minute(5))
+	is(anna, bert, views.Bond{MatchedAt: minute(4)})
+	s.tell(views.Withdrawn, anna, bert, minute(6))
+	is(anna, bert, views.Bond{})
 }
 
 func hideAndRestore(s *scene) {

@@ -130,9 +130,48 @@ func look(ctx context.Context, s views.Store, users []uuid.UUID, limit int) (pic
 				return nil, err
 			}
 		}
+		if err := bondsFit(ctx, s, u, users, p); err != nil {
+			return nil, err
+		}
 		out[u] = p
 	}
 	return out, nil
+}
+
+// bondsFit asks for the user's bonds, which must say what the lists say.
+func bondsFit(ctx context.Context, s views.Store, user uuid.UUID, others []uuid.UUID, p portrait) error {
+	pairs := make([]views.Pair, len(others))
+	for i, o := range others {
+		pairs[i] = views.Pair{User: user, Other: o}
+	}
+	bonds, err := s.Bonds(ctx, pairs)
+	if err != nil {
+		return err
+	}
+	matches := make(map[uuid.UUID]time.Time)
+	for _, m := range p.Match {
+		matches[m.User] = m.At
+	}
+	seen := make(map[uuid.UUID]bool)
+	for _, v := range p.Visitors {
+		seen[v.User] = true
+	}
+	for _, l := range p.LikesReceived {
+		seen[l.User] = true
+	}
+	for i, o := range others {
+		b, listed := bonds[i], matches[o]
+		if b.Hidden && seen[o] {
+			return fmt.Errorf("%v is hidden by the bond with %v, and seen in their lists", o, user)
+		}
+		if b.Hidden {
+			b.MatchedAt = time.Time{}
+		}
+		if !b.MatchedAt.Equal(listed) {
+			return fmt.Errorf("%v and %v match since %v by the bond, %v by the list", user, o, b.MatchedAt, listed)
+		}
+	}
+	return nil
 }
 
 func pages[T any](

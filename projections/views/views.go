@@ -78,6 +78,17 @@ type Page struct {
 	After Mark
 }
 
+// Pair is a user and another one.
+type Pair struct{ User, Other uuid.UUID }
+
+// Bond is how two users stand to each other.
+type Bond struct {
+	// Hidden says that the other one is: the user is not to hear of them.
+	Hidden bool
+	// MatchedAt is since when the two match, hidden or not; zero if they do not.
+	MatchedAt time.Time
+}
+
 // Stats are the numbers of one user.
 type Stats struct {
 	VisitsReceived int64 // visits of visitors that are not hidden
@@ -107,6 +118,9 @@ type Store interface {
 	LikesReceived(ctx context.Context, user uuid.UUID, p Page) ([]Like, error)
 	LikesGiven(ctx context.Context, user uuid.UUID, p Page) ([]Like, error)
 	Matches(ctx context.Context, user uuid.UUID, p Page) ([]Like, error)
+	// Bonds says of each pair how the two stand to each other, in the order of the
+	// pairs. It is exact once the events of both are applied.
+	Bonds(ctx context.Context, pairs []Pair) ([]Bond, error)
 	// Stats are the user's numbers; all zero for one of whom nothing is known.
 	Stats(ctx context.Context, user uuid.UUID) (Stats, error)
 }

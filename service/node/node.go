@@ -80,6 +80,7 @@ func (f *Flags) Validate() error {
 type Keys struct {
 	UserURL []string `help:"Instances of the user service, with commas between them." placeholder:"URL,…" env:"MEET5_USER_URL"`
 	JWKSURL []string `name:"jwks-url" help:"URLs of the keys that tokens are signed with; by default those of the user service." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
+	Issuer  string   `help:"The iss of tokens, as the user service was told." placeholder:"URL" env:"MEET5_ISSUER"`
 }
 
 // Validate says if neither is given.
@@ -93,7 +94,7 @@ func (k *Keys) Validate() error {
 // Verifier checks tokens with those keys. They are read when the first token
 // comes.
 func (k *Keys) Verifier() *token.Verifier {
-	return token.NewVerifier(token.NewRemoteKeySet(k.urls(), &http.Client{Timeout: jwksTimeout}, time.Now), time.Now)
+	return token.NewVerifier(token.NewRemoteKeySet(k.urls(), &http.Client{Timeout: jwksTimeout}, time.Now), time.Now, k.Issuer)
 }
 
 func (k *Keys) urls() []string {

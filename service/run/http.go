@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"time"
 )
 
@@ -18,6 +19,16 @@ const (
 	idleTimeout = 120 * time.Second
 	// maxHeaderBytes has room for a token and cookies that are not ours.
 	maxHeaderBytes = 32 << 10
+	// writeTimeout is how long a client may take to receive what is ready for it, a
+	// piece of an answer at a time. It ends those that ask and do not read; an answer
+	// that is read may take for ever.
+	writeTimeout = 30 * time.Second
+	// maxConcurrent is how many requests of an HTTP/2 connection are served at once.
+	maxConcurrent = 128
+	// pingAfter is for how long an HTTP/2 connection may be silent until it is asked
+	// whether it lives, and pingTimeout how long it may take to say so.
+	pingAfter   = 30 * time.Second
+	pingTimeout = 15 * time.Second
 	// defaultDrain is how long requests under way may take to end.
 	defaultDrain = 10 * time.Second
 )
@@ -27,6 +38,8 @@ type Server struct {
 	Addr     string       // host:port; port 0 takes a free one
 	Listener net.Listener // in place of Addr; HTTP closes it
 	Handler  http.Handler
+	// Certificate, if set, has HTTP speak TLS, 1.2 and later, with HTTP/2.
+	Certificate *Certificate
 	// ShutdownTimeout is how long a drain may take; 0 means 10 s.
 	ShutdownTimeout time.Duration
 	// Logger gets what net/http complains of; nil drops it.
@@ -72,11 +85,23 @@ func HTTP(ctx context.Context, s Server) error {
 		ReadHeaderTimeout: readHeaderTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeaderBytes,
+		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxConcurrent, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
 		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
 		BaseContext:       func(net.Listener) context.Context { return requests },
 	}
 	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	accepting := impatient{listener, writeTimeout}
+	if s.Certificate == nil {
+		go func() { served <- server.Serve(accepting) }()
+	} else {
+		server.TLSConfig = s.Certificate.config()
+		go func() { served <- server.ServeTLS(accepting, "", "") }()
+		watching, stop := context.WithCancel(requests)
+		var watch sync.WaitGroup
+		watch.Go(func() { _ = s.Certificate.Watch(watching) }) // it ends with ctx and has no error
+		defer watch.Wait()
+		defer stop()
+	}
 	if s.OnListen != nil {
 		s.OnListen(listener.Addr())
 	}
@@ -103,4 +128,32 @@ func HTTP(ctx context.Context, s Server) error {
 	err = errors.Join(err, server.Close())
 	cut()
 	return fmt.Errorf("drain %s: %w", listener.Addr(), err)
+}
+
+// impatient is a listener whose connections do not wait for ever for their peer to
+// read.
+type impatient struct {
+	net.Listener
+	limit time.Duration
+}
+
+func (l impatient) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return impatientConn{c, l.limit}, nil
+}
+
+type impatientConn struct {
+	net.Conn
+	limit time.Duration
+}
+
+// Write implements io.Writer.
+func (c impatientConn) Write(p []byte) (int, error) {
+	if err := c.SetWriteDeadline(time.Now().Add(c.limit)); err != nil {
+		return 0, err
+	}
+	return c.Conn.Write(p)
 }

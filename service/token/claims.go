@@ -1,7 +1,7 @@
 // Package token is the access tokens: who signs them, who believes them.
 //
 // A token is a JWT signed with Ed25519 (alg EdDSA, typ at+jwt), of issuer and
-// audience "meet5"; its kid is the RFC 7638 thumbprint of the key. The package's
+// audience "meet5", or of another issuer that both sides were told; its kid is the RFC 7638 thumbprint of the key. The package's
 // promises:
 //   - [Verifier.Verify] believes no other algorithm, type, issuer or audience, no
 //     token that has expired (to the second, without leeway), and none that lives
@@ -17,14 +17,16 @@ package token
 import (
 	"context"
 	"errors"
+	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 )
 
 const (
-	// Issuer is the iss of every token.
+	// Issuer is the iss of tokens where nothing else is configured.
 	Issuer = "meet5"
 	// Audience is the aud of every token.
 	Audience = "meet5"
@@ -60,6 +62,20 @@ type Claims struct {
 
 // HasRole says whether role is among the claims' roles.
 func (c Claims) HasRole(role string) bool { return slices.Contains(c.Roles, role) }
+
+// CheckIssuer says what an issuer must be, nil if this one is or is empty: a URL as
+// OpenID discovery asks for, https save on this machine.
+func CheckIssuer(issuer string) error {
+	if issuer == "" {
+		return nil
+	}
+	u, err := url.Parse(issuer)
+	fits := err == nil && u.Host != "" && u.User == nil && u.RawQuery == "" && u.Fragment == "" && !strings.HasSuffix(issuer, "/")
+	if fits && (u.Scheme == "https" || u.Scheme == "http" && slices.Contains([]string{"localhost", "127.0.0.1", "::1"}, u.Hostname())) {
+		return nil
+	}
+	return errors.New("must be an https URL without a slash at the end, such as https://api.example.org")
+}
 
 type contextKey struct{}
 

@@ -14,8 +14,9 @@ import (
 )
 
 const (
-	// freshFor is how long fetched keys are used without looking again.
-	freshFor = 5 * time.Minute
+	// FreshFor is how long a [RemoteKeySet] uses the keys that it has fetched without
+	// looking again.
+	FreshFor = 5 * time.Minute
 	// staleFor is how long they are used while the server that has them does not
 	// answer: tokens stay good through an outage of it.
 	staleFor = time.Hour
@@ -76,7 +77,7 @@ func (r *RemoteKeySet) lookUp(kid string, waited bool) (ed25519.PublicKey, <-cha
 	now := r.now()
 	key, known := r.keys[kid]
 	age := now.Sub(r.fetched)
-	if known && age < freshFor {
+	if known && age < FreshFor {
 		return key, nil, nil
 	}
 	if !waited {

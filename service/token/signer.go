@@ -1,6 +1,7 @@
 package token
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -22,17 +23,27 @@ type wire struct {
 
 // Signer makes tokens with one key. It is safe for concurrent use.
 type Signer struct {
-	key ed25519.PrivateKey
-	kid string
+	key    ed25519.PrivateKey
+	kid    string
+	issuer string
 }
 
-// NewSigner makes a Signer. A service that rotates its keys makes a new Signer
-// and goes on publishing the old key for [MaxLifetime].
+// NewSigner makes a Signer of tokens of [Issuer]. A service that rotates its keys
+// publishes a new one for as long as others go by what they have read
+// ([FreshFor]) before it signs with it, and the old one until its last token has
+// ended.
 func NewSigner(key ed25519.PrivateKey) (*Signer, error) {
 	if len(key) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("an Ed25519 private key has %d bytes, this one %d", ed25519.PrivateKeySize, len(key))
 	}
-	return &Signer{key: key, kid: Thumbprint(key.Public().(ed25519.PublicKey))}, nil
+	return &Signer{key: key, kid: Thumbprint(key.Public().(ed25519.PublicKey)), issuer: Issuer}, nil
+}
+
+// As is the same Signer for tokens of another issuer; of [Issuer] if that is empty.
+func (s *Signer) As(issuer string) *Signer {
+	as := *s
+	as.issuer = cmp.Or(issuer, Issuer)
+	return &as
 }
 
 // KeyID is the kid of the tokens that it signs.
@@ -57,7 +68,7 @@ func (s *Signer) Sign(c Claims) (string, error) {
 		Session: c.Session,
 		Roles:   c.Roles,
 		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer:    Issuer,
+			Issuer:    s.issuer,
 			Audience:  jwt.ClaimStrings{Audience},
 			Subject:   c.Subject.String(),
 			IssuedAt:  jwt.NewNumericDate(issued),

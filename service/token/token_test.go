@@ -177,6 +177,15 @@ func TestAttacks(t *testing.T) {
 		"a signature of another key":               forge(key('b'), header, payload),
 		"the ID of a key that is not known":        forge(k, with(header, change{"kid": "x"}), payload),
 		"a key ID that is no string":               forge(k, with(header, change{"kid": 1}), payload),
+		"a key ID that is a path":                  forge(k, with(header, change{"kid": "../../../dev/null"}), payload),
+		"a key ID that is an address":              forge(k, with(header, change{"kid": "https://evil.example/jwks.json"}), payload),
+		"a key ID that is huge":                    forge(k, with(header, change{"kid": strings.Repeat("k", token.MaxLength)}), payload),
+		"a key ID that is nearly the one":          forge(k, with(header, change{"kid": s.KeyID() + "\x00"}), payload),
+		"a key ID that would be an operator":       forge(k, with(header, change{"kid": map[string]any{"$gt": ""}}), payload),
+		"addresses of keys that it brings along":   forge(key('b'), with(header, change{"kid": token.Thumbprint(key('b').Public().(ed25519.PublicKey)), "jku": "https://evil.example/jwks.json", "x5u": "https://evil.example/x5u"}), payload),
+		"a role and a signature of another key":    forge(key('b'), header, with(payload, change{"roles": []string{"admin"}})),
+		"an issuer that only others were told":     forge(k, header, with(payload, change{"iss": "https://api.example.org"})),
+		"an issuer that is empty":                  forge(k, header, with(payload, change{"iss": ""})),
 		"no key ID":                                forge(k, with(header, change{"kid": nil}), payload),
 		"another kind of token":                    forge(k, with(header, change{"typ": "JWT"}), payload),
 		"an extension that must be understood":     forge(k, with(header, change{"crit": []string{"x"}, "x": 1}), payload),
@@ -226,6 +235,29 @@ func TestAttacks(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+func TestAnotherIssuerIsBelievedByThoseWhoWereTold(t *testing.T) {
+	const issuer = "https://api.example.org"
+	s := signer(t, 'a')
+	raw, usual := sign(t, s.As(issuer), claims()), sign(t, s.As(""), claims())
+	keys, at := token.NewStaticKeySet(s.PublicKey()), &clock{start}
+	for name, c := range map[string]struct {
+		verifier *token.Verifier
+		believed bool
+	}{
+		"who was told":                 {token.NewVerifier(keys, at.now, issuer), true},
+		"who was not":                  {token.NewVerifier(keys, at.now), false},
+		"who was told that it is none": {token.NewVerifier(keys, at.now, ""), false},
+		"who was told another one":     {token.NewVerifier(keys, at.now, issuer+"/"), false},
+	} {
+		if _, err := c.verifier.Verify(t.Context(), raw); (err == nil) != c.believed {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := c.verifier.Verify(t.Context(), usual); err != nil { // as it was before
+			t.Errorf("%s, the usual one: %v", name, err)
+		}
 	}
 }
 

@@ -13,17 +13,27 @@ import (
 
 // Verifier decides which tokens to believe. It is safe for concurrent use.
 type Verifier struct {
-	keys   KeySet
-	now    func() time.Time
-	parser *jwt.Parser
-	known  *cache
+	keys    KeySet
+	issuers []string
+	now     func() time.Time
+	parser  *jwt.Parser
+	known   *cache
 }
 
-// NewVerifier makes a Verifier that trusts keys and reads the time from now.
-func NewVerifier(keys KeySet, now func() time.Time) *Verifier {
+// NewVerifier makes a Verifier that trusts keys and reads the time from now. It
+// believes tokens of [Issuer], and of the other issuers that are given; an empty
+// one is none.
+func NewVerifier(keys KeySet, now func() time.Time, others ...string) *Verifier {
+	issuers := []string{Issuer}
+	for _, o := range others {
+		if o != "" {
+			issuers = append(issuers, o)
+		}
+	}
 	return &Verifier{
-		keys: keys,
-		now:  now,
+		keys:    keys,
+		issuers: issuers,
+		now:     now,
 		parser: jwt.NewParser(
 			jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 			jwt.WithStrictDecoding(),
@@ -58,7 +68,7 @@ func (v *Verifier) Verify(ctx context.Context, raw string) (Claims, error) {
 		}
 		return Claims{}, invalid("%w", err)
 	}
-	c, err := w.claims(now)
+	c, err := w.claims(now, v.issuers)
 	if err != nil {
 		return Claims{}, err
 	}
@@ -96,9 +106,9 @@ func (v *Verifier) key(ctx context.Context, t *jwt.Token) (any, error) {
 }
 
 // claims checks what a token with a good signature says.
-func (w *wire) claims(now time.Time) (Claims, error) {
-	if w.Issuer != Issuer {
-		return Claims{}, invalid("iss is not %s", Issuer)
+func (w *wire) claims(now time.Time, issuers []string) (Claims, error) {
+	if !slices.Contains(issuers, w.Issuer) {
+		return Claims{}, invalid("iss is none of %q", issuers)
 	}
 	if !slices.Contains(w.Audience, Audience) {
 		return Claims{}, invalid("aud is not %s", Audience)

@@ -9,6 +9,7 @@
 //   - every response carries X-Request-Id: the client's own if well formed, else
 //     a new one;
 //   - no body is larger than its limit, nor read for longer than [BodyTimeout];
+//   - a request whose caller waits no longer ([TimeoutHeader]) has its context ended;
 //   - what [Bind] and [DecodeStrict] accept is exactly one JSON value with no
 //     unknown, repeated or mistyped fields; what they refuse names every such
 //     field at once, with its path;
@@ -62,7 +63,7 @@ func New(o Options) *echo.Echo {
 		at.requests = metrics.NewRequests(o.Metrics, o.Service)
 	}
 	e.HTTPErrorHandler = at.fail
-	e.Use(at.middleware, limitBody(o.BodyLimit))
+	e.Use(at.middleware, deadline, limitBody(o.BodyLimit))
 	return e
 }
 

@@ -48,6 +48,8 @@ type Account struct {
 	JoinedAt time.Time
 	Imported bool
 	Erased   bool
+	// ErasedAt is zero unless Erased.
+	ErasedAt time.Time
 	// Sealed is the latest personal data. It stays when the account is erased,
 	// but nothing can open it any more.
 	Sealed Sealed
@@ -118,7 +120,7 @@ func (a *Account) Apply(e events.Recorded) error {
 	case events.UserMarkedFraudulent, events.UserCleared:
 		return a.applyStanding(e)
 	case events.UserErased:
-		a.Erased = true
+		a.Erased, a.ErasedAt = true, e.OccurredAt
 	}
 	return nil
 }

@@ -67,7 +67,7 @@ func TestAnAccountIsTheFoldOfItsStream(t *testing.T) {
 			func(w *account.Account) { w.Version = 4 }, account.Active},
 		{"marked and erased", []any{events.UserMarkedFraudulent, a, events.UserErased, events.Erasure{}},
 			func(w *account.Account) {
-				w.Version, w.Erased, w.Marks = 3, true, []account.Mark{{"a", "r", decided}}
+				w.Version, w.Erased, w.ErasedAt, w.Marks = 3, true, decided, []account.Mark{{"a", "r", decided}}
 			}, account.Erased},
 		{"a type of a later build", []any{"user.promoted.v9", map[string]string{"to": "king"}},
 			func(w *account.Account) { w.Version = 2 }, account.Active},

@@ -62,6 +62,19 @@ func (r Registration) Personal(now time.Time) (events.Personal, []Fault) {
 		f.add("email", emailRule)
 	}
 	f.add("password", CheckPassword(r.Password))
+	return r.personal(email, now, f)
+}
+
+// PersonalOutside is Personal for an account that signs in elsewhere: it has no
+// password, and an e-mail that does not fit is left out.
+func (r Registration) PersonalOutside(now time.Time) (events.Personal, []Fault) {
+	var f faults
+	f.add("handle", checkHandle(r.Handle))
+	email, _ := parseEmail(r.Email)
+	return r.personal(email, now, f)
+}
+
+func (r Registration) personal(email string, now time.Time, f faults) (events.Personal, []Fault) {
 	p := events.Personal{Handle: r.Handle, Email: email}
 	p.DisplayName = f.line("display_name", r.DisplayName, 1, MaxDisplayName)
 	f.add("birth_date", checkBirthDate(r.BirthDate, now))

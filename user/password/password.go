@@ -6,6 +6,7 @@
 //     and old hashes stay good;
 //   - only so many hashes are computed at once, and only so many callers wait
 //     for their turn; the next one gets ErrBusy at once;
+//   - the memory of a burst, 80 MB and more, is given back seconds after it;
 //   - comparing takes the same time whether the password is right, wrong, or
 //     there is none to compare with;
 //   - the same characters give the same password, however a keyboard composes
@@ -20,7 +21,10 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"runtime/debug"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/text/unicode/norm"
@@ -49,6 +53,13 @@ const (
 	// maxWaiting bounds the callers that wait: at 30 ms a hash and two cores, the
 	// last of them waits for about a second.
 	maxWaiting = 64
+	// settleAfter is how long after the last hash of a burst its memory is given back
+	// to the system: what one hash has used waits for the next collection, which an
+	// idle process does not come to. A burst is burstHashes. Collecting takes 25 ms of
+	// a small process, and more of a large one, so that it is done settleEvery at most.
+	settleAfter = 5 * time.Second
+	burstHashes = 16
+	settleEvery = time.Minute
 )
 
 // ErrBusy says that too many callers wait already.
@@ -62,6 +73,38 @@ type Hasher struct {
 	rand    io.Reader
 	running chan struct{}
 	present chan struct{} // who runs or waits
+	settler settler
+}
+
+// settler gives the memory of bursts back.
+type settler struct {
+	mu      sync.Mutex
+	hashes  int // since it last did
+	settled time.Time
+	timer   *time.Timer // nil: not under way
+}
+
+// hashed notes that a hash was computed.
+func (s *settler) hashed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hashes++
+	if s.hashes < burstHashes {
+		return
+	}
+	after := max(settleAfter, settleEvery-time.Since(s.settled))
+	if s.timer == nil {
+		s.timer = time.AfterFunc(after, s.settle)
+	} else {
+		s.timer.Reset(after)
+	}
+}
+
+func (s *settler) settle() {
+	debug.FreeOSMemory()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.hashes, s.settled, s.timer = 0, time.Now(), nil
 }
 
 // NewHasher makes a Hasher that takes its salts from rand.
@@ -123,6 +166,7 @@ func (h *Hasher) compute(ctx context.Context, password string, p parsed, length 
 	case <-ctx.Done():
 		return nil, fmt.Errorf("wait to hash a password: %w", ctx.Err())
 	}
+	defer h.settler.hashed()
 	return argon2.IDKey(norm.NFC.Bytes([]byte(password)), p.salt, p.passes, p.memory, p.lanes, length), nil
 }
 

@@ -5,8 +5,11 @@ import (
 	"crypto/rand"
 	"errors"
 	"regexp"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 )
 
 func TestAPasswordMatchesItsHashAndNoOther(t *testing.T) {
@@ -119,6 +122,34 @@ func BenchmarkHash(b *testing.B) {
 	for b.Loop() {
 		if _, err := h.Hash(b.Context(), "password"); err != nil {
 			b.Fatal(err)
+		}
+	}
+}
+
+func TestTheMemoryOfABurstIsGivenBack(t *testing.T) {
+	kept := func() uint64 { // what the system could have and has not
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapSys - m.HeapReleased
+	}
+	h := NewHasher(rand.Reader)
+	var wg sync.WaitGroup
+	for range 32 {
+		wg.Go(func() {
+			if _, err := h.Matches(t.Context(), "x", ""); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	burst := kept()
+	if burst < 19<<20 {
+		t.Fatalf("a burst leaves %d MiB: this test cannot see them go", burst>>20)
+	}
+	deadline := time.Now().Add(30 * time.Second)
+	for tick := time.NewTicker(50 * time.Millisecond); kept() > 19<<20; <-tick.C {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d MiB of %d are kept", kept()>>20, burst>>20)
 		}
 	}
 }

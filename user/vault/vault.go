@@ -4,8 +4,8 @@
 //
 // A Vault promises, and vaulttest checks on every adapter:
 //
-//  1. what is kept under a name is kept once: of any number of instances that
-//     bring a value of their own, all get the same one back;
+//  1. what is kept under a name is kept once, until it is forgotten: of any number
+//     of instances that bring a value of their own, all get the same one back;
 //  2. so with a user's key: it is never replaced, and once erased it is gone and
 //     no key can be kept for that user again;
 //  3. a session's token is exchanged at most once; who brings one that was
@@ -22,6 +22,7 @@ package vault
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -47,6 +48,9 @@ var (
 const (
 	// MaxSessions is how many sessions a user may have. One more ends the oldest.
 	MaxSessions = 100
+	// MaxAgent and MaxAddress bound, in bytes, what a session says of where it is.
+	MaxAgent   = 256
+	MaxAddress = 64
 	// MaxKeys bounds the users of one Keys or KeepKeys.
 	MaxKeys = 4096
 )
@@ -65,6 +69,22 @@ type Session struct {
 	Token     Digest // of the one token that is good now
 	StartedAt time.Time
 	ExpiresAt time.Time
+	// UsedAt is when its token was last exchanged, or it started. Sessions of
+	// earlier builds say when they started until then.
+	UsedAt time.Time
+	// Agent is the program that it was started with, as that called itself, and
+	// Address the network that it was started from; each is empty if not known.
+	Agent   string
+	Address string
+}
+
+// Check says whether the session keeps within the bounds.
+func (s Session) Check() error {
+	if len(s.Agent) > MaxAgent || len(s.Address) > MaxAddress {
+		return fmt.Errorf("vault: the session's agent has %d bytes and its address %d, at most %d and %d are allowed",
+			len(s.Agent), len(s.Address), MaxAgent, MaxAddress)
+	}
+	return nil
 }
 
 // Vault keeps secrets. It is safe for concurrent use.
@@ -72,6 +92,11 @@ type Vault interface {
 	// Keep keeps value under name unless a value is there, and returns the one
 	// that is there from now on.
 	Keep(ctx context.Context, name string, value []byte) ([]byte, error)
+
+	// Kept returns what is kept under the names that begin with prefix.
+	Kept(ctx context.Context, prefix string) (map[string][]byte, error)
+	// Forget drops what is kept under the names. It may be repeated.
+	Forget(ctx context.Context, names ...string) error
 
 	// Enrol keeps a new user's key and password hash, both or none. It fails
 	// with ErrExists if the user is known or erased.
@@ -83,6 +108,9 @@ type Vault interface {
 	Keys(ctx context.Context, users ...uuid.UUID) (map[uuid.UUID]Key, error)
 	// PasswordHash returns ErrNotFound for a user without a password.
 	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
+	// ChangePassword puts the hash to in the place of from, both not empty. It fails
+	// with ErrNotFound unless from is what is there.
+	ChangePassword(ctx context.Context, user uuid.UUID, from, to string) error
 	// Erase destroys the user's key and password hash, ends their sessions, and
 	// remembers that it did. It may be repeated, and the user need not be known.
 	Erase(ctx context.Context, user uuid.UUID) error
@@ -90,11 +118,16 @@ type Vault interface {
 	// StartSession adds a session.
 	StartSession(ctx context.Context, s Session) error
 	// ExchangeToken puts next in the place of the session's token, if that is
-	// given and the session has not expired, and moves its end. ErrNotFound: it
-	// has expired or there is none. ErrReused: given is another token.
+	// given and the session has not expired, and moves its end; it was used now.
+	// ErrNotFound: it has expired or there is none. ErrReused: given is another token.
 	ExchangeToken(ctx context.Context, session uuid.UUID, given, next Digest, now, expiresAt time.Time) error
 	// EndSession ends a session. It may be repeated.
 	EndSession(ctx context.Context, session uuid.UUID) error
+	// EndSessions ends the user's sessions but for one, which need not be there.
+	EndSessions(ctx context.Context, user, but uuid.UUID) error
+	// Sessions returns the user's sessions that have not expired, without their
+	// tokens, the latest started first.
+	Sessions(ctx context.Context, user uuid.UUID, now time.Time) ([]Session, error)
 
 	// Tidy drops sessions that have expired, and does what is left to do so that
 	// nothing erased can be read from the store's files, as far as an adapter can.

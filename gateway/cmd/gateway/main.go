@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
@@ -24,13 +25,19 @@ const keysTimeout = 5 * time.Second
 
 type flags struct {
 	Listen         string         `help:"Address to serve on." default:":8080" env:"MEET5_LISTEN"`
-	UserURL        urls           `help:"Instances of the user service, with commas between them." placeholder:"URL,…" env:"MEET5_USER_URL"`
+	UserURL        urls           `help:"Instances of the user service, with commas between them: http://host:port, dns+http://host:port (its addresses) or srv+http://name (its SRV records)." placeholder:"URL,…" env:"MEET5_USER_URL"`
 	ActivityURL    urls           `help:"Instances of the activity service." placeholder:"URL,…" env:"MEET5_ACTIVITY_URL"`
 	FraudURL       urls           `help:"Instances of the fraud service." placeholder:"URL,…" env:"MEET5_FRAUD_URL"`
 	ProjectionsURL urls           `help:"Instances of the projections service." placeholder:"URL,…" env:"MEET5_PROJECTIONS_URL"`
 	JWKSURL        []string       `name:"jwks-url" help:"Where the keys of tokens are published; by default the user services' /.well-known/jwks.json." placeholder:"URL,…" env:"MEET5_JWKS_URL"`
+	Issuer         string         `help:"The iss of tokens, as the user service was told." placeholder:"URL" env:"MEET5_ISSUER"`
 	RateLimits     string         `help:"off: no rate limits, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	LimitsRedis    string         `help:"Valkey or Redis that rates are counted in together with other gateways; by default each counts by itself." placeholder:"URL" env:"MEET5_LIMITS_REDIS"`
 	TrustedProxies []netip.Prefix `help:"Networks of load balancers whose X-Forwarded-For is believed, with commas between them." placeholder:"CIDR,…" env:"MEET5_TRUSTED_PROXIES"`
+	DNSServer      string         `name:"dns-server" help:"DNS server to ask in place of the system's." placeholder:"HOST:PORT" env:"MEET5_DNS_SERVER"`
+	CORSOrigins    []string       `name:"cors-origins" help:"Origins whose pages may use this gateway, as in https://app.example.org, with commas between them." placeholder:"ORIGIN,…" env:"MEET5_CORS_ORIGINS"`
+	TLSCert        string         `name:"tls-cert" help:"PEM file of the certificate and its chain; with it and its key, TLS is spoken. Read again when it changes." placeholder:"FILE" env:"MEET5_TLS_CERT"`
+	TLSKey         string         `name:"tls-key" help:"PEM file of the certificate's key." placeholder:"FILE" env:"MEET5_TLS_KEY"`
 	config.Logging
 }
 
@@ -41,13 +48,9 @@ type urls []*url.URL
 func (u *urls) UnmarshalText(text []byte) error {
 	*u = nil
 	for one := range strings.SplitSeq(string(text), ",") {
-		parsed, err := url.Parse(strings.TrimSpace(one))
+		parsed, err := gateway.ParseUpstream(one)
 		if err != nil {
 			return err
-		}
-		if parsed.Scheme != "http" && parsed.Scheme != "https" || parsed.Host == "" ||
-			strings.Trim(parsed.Path, "/") != "" || parsed.RawQuery != "" || parsed.User != nil {
-			return fmt.Errorf("%s must be a URL such as http://user:8080", parsed.Redacted())
 		}
 		*u = append(*u, parsed)
 	}
@@ -70,6 +73,11 @@ func (f *flags) Validate() error {
 			faults = append(faults, config.Required(needed.flag, needed.variable))
 		}
 	}
+	if f.DNSServer != "" {
+		if _, _, err := net.SplitHostPort(f.DNSServer); err != nil {
+			faults = append(faults, fmt.Errorf("--dns-server: %w", err))
+		}
+	}
 	return errors.Join(faults...)
 }
 
@@ -81,30 +89,42 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	logger := f.Logger(os.Stderr, "gateway")
-	if len(f.JWKSURL) == 0 {
-		for _, u := range f.UserURL {
-			f.JWKSURL = append(f.JWKSURL, u.JoinPath("/.well-known/jwks.json").String())
-		}
+	certificate, err := run.LoadCertificate(f.TLSCert, f.TLSKey, logger)
+	if err != nil {
+		return err
 	}
-	keys := token.NewRemoteKeySet(f.JWKSURL, &http.Client{Timeout: keysTimeout}, time.Now)
 	o := gateway.RemoteOptions{Logger: logger}
+	if f.DNSServer != "" {
+		o.Resolver = gateway.ResolverAt(f.DNSServer)
+	}
+	streams := o
+	streams.Streams = true
 	byActor := o
 	byActor.ByActor = true
-	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", TrustedProxies: f.TrustedProxies}, gateway.Deps{
-		Verifier: token.NewVerifier(keys, time.Now),
-		Upstreams: gateway.Upstreams{
-			User:        gateway.Remote(f.UserURL, o),
-			Activity:    gateway.Remote(f.ActivityURL, byActor),
-			Fraud:       gateway.Remote(f.FraudURL, o),
-			Projections: gateway.Remote(f.ProjectionsURL, o),
-		},
-		Logger:  logger,
-		Metrics: metrics.NewRegistry(),
+	up := gateway.Upstreams{
+		Activity:    gateway.Remote(f.ActivityURL, byActor),
+		Fraud:       gateway.Remote(f.FraudURL, o),
+		Projections: gateway.Remote(f.ProjectionsURL, o),
+		Streams:     gateway.Remote(f.ProjectionsURL, streams),
+	}
+	user := gateway.Remote(f.UserURL, o)
+	up.User = user
+	client := &http.Client{Timeout: keysTimeout}
+	if len(f.JWKSURL) == 0 {
+		client.Transport = user
+		f.JWKSURL = []string{"http://user/.well-known/jwks.json"}
+	}
+	keys := token.NewRemoteKeySet(f.JWKSURL, client, time.Now)
+	g, err := gateway.New(gateway.Config{RateLimits: f.RateLimits == "on", LimitsURL: f.LimitsRedis, TrustedProxies: f.TrustedProxies, Origins: f.CORSOrigins}, gateway.Deps{
+		Verifier:  token.NewVerifier(keys, time.Now, f.Issuer),
+		Upstreams: up,
+		Logger:    logger,
+		Metrics:   metrics.NewRegistry(),
 	})
 	if err != nil {
 		return err
 	}
 	return run.Group(ctx, g.Run, func(ctx context.Context) error {
-		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Logger: logger})
+		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Certificate: certificate, Logger: logger})
 	})
 }

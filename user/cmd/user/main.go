@@ -3,7 +3,9 @@ package main
 
 import (
 	"context"
+	"net/netip"
 	"os"
+	"time"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/subscription/mongoledger"
@@ -18,6 +20,14 @@ type flags struct {
 	node.Flags
 	AdminEmail    string `help:"E-mail of the first admin, on a first start." env:"MEET5_ADMIN_EMAIL"`
 	AdminPassword string `help:"Password of the first admin, on a first start." env:"MEET5_ADMIN_PASSWORD"`
+
+	KeyLife      time.Duration  `help:"How long a key signs access tokens until the next one does." default:"720h" env:"MEET5_KEY_LIFE"`
+	OIDCIssuer   string         `name:"oidc-issuer" help:"URL of an outside OpenID provider whose ID tokens begin sessions, too." placeholder:"URL" env:"MEET5_OIDC_ISSUER"`
+	OIDCClient   string         `name:"oidc-client" help:"The client that those ID tokens are for." placeholder:"ID" env:"MEET5_OIDC_CLIENT"`
+	Registration string         `help:"off: nobody registers with a password; who is new comes by the outside provider." enum:"on,off" default:"on" env:"MEET5_REGISTRATION"`
+	RateLimits   string         `help:"off: wrong passwords are not slowed down, for tests and load." enum:"on,off" default:"on" env:"MEET5_RATE_LIMITS"`
+	Gateways     []netip.Prefix `help:"Networks of the gateways, whose X-Forwarded-For is believed." default:"127.0.0.0/8,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,::1/128,fc00::/7" placeholder:"CIDR,…" env:"MEET5_GATEWAYS"`
+	Issuer       string         `help:"URL of the gateway for those outside: the iss of tokens, with OpenID discovery. Tell the other services, too." placeholder:"URL" env:"MEET5_ISSUER"`
 }
 
 func main() { run.Main("user", realMain) }
@@ -33,9 +43,11 @@ func realMain(ctx context.Context) error {
 	}
 	db := n.Database("user")
 	n.Await("the user service's ledger", mongoledger.Open(db).Check)
-	s, err := user.New(user.Config{AdminEmail: f.AdminEmail, AdminPassword: f.AdminPassword}, user.Deps{
+	s, err := user.New(user.Config{AdminEmail: f.AdminEmail, AdminPassword: f.AdminPassword, KeyLife: f.KeyLife, Issuer: f.Issuer, Gateways: f.Gateways, UnlimitedGuesses: f.RateLimits == "off",
+		OutsideIssuer: f.OIDCIssuer, OutsideClient: f.OIDCClient, NoRegistration: f.Registration == "off"}, user.Deps{
 		Log: n.Log(events.UserLog, events.UserPartitions), Fraud: n.Reader(events.FraudLog, events.FraudPartitions),
-		Vault: mongovault.Open(db), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
+		Activity: n.Reader(events.ActivityLog, events.ActivityPartitions),
+		Vault:    mongovault.Open(db), Follow: n.Follow, Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {
 		return &run.UsageError{Err: err}

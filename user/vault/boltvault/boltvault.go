@@ -9,6 +9,7 @@
 package boltvault
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -134,4 +135,32 @@ func (v *Vault) Keep(ctx context.Context, name string, value []byte) ([]byte, er
 		return b.Put([]byte(name), value)
 	})
 	return kept, err
+}
+
+// Kept implements vault.Vault.
+func (v *Vault) Kept(ctx context.Context, prefix string) (map[string][]byte, error) {
+	kept := make(map[string][]byte)
+	err := v.view(ctx, "read what is kept", func(tx *bolt.Tx) error {
+		cur := bucket(tx, keptBucket).Cursor()
+		for k, value := cur.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, value = cur.Next() {
+			kept[string(k)] = bytes.Clone(value)
+		}
+		return nil
+	})
+	return kept, err
+}
+
+// Forget implements vault.Vault.
+func (v *Vault) Forget(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return v.update(ctx, "forget what was kept", func(tx *bolt.Tx) error {
+		for _, name := range names {
+			if err := bucket(tx, keptBucket).Delete([]byte(name)); err != nil {
+				return err
+			}
+		}
+		return markErased(tx)
+	})
 }

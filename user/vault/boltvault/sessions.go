@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -13,30 +14,44 @@ import (
 	"github.com/meet5/backend/user/vault"
 )
 
-// The sessions bucket is session → user, digest of the token, start and end, both
-// in microseconds since 1970. The sessions_by_user bucket is user, start, session
-// → nothing, so that a user's sessions stand together, oldest first.
+// The sessions bucket is session → user, digest of the token, start, end and last
+// use, all three in microseconds since 1970, then the length of the address, the
+// address and the agent. Earlier builds ended after the end. The sessions_by_user
+// bucket is user, start, session → nothing, so that a user's sessions stand together,
+// oldest first.
 const (
-	sessionSize = 16 + 32 + 8 + 8
+	earlierSize = 16 + 32 + 8 + 8
+	sessionSize = earlierSize + 8 + 1 // and address and agent
 	byUserSize  = 16 + 8 + 16
 )
 
 func encodeSession(s vault.Session) []byte {
-	b := make([]byte, 0, sessionSize)
+	b := make([]byte, 0, sessionSize+len(s.Address)+len(s.Agent))
 	b = append(b, s.User[:]...)
 	b = append(b, s.Token[:]...)
 	b = appendTime(b, s.StartedAt)
-	return appendTime(b, s.ExpiresAt)
+	b = appendTime(b, s.ExpiresAt)
+	b = appendTime(b, s.UsedAt)
+	b = append(b, byte(len(s.Address))) //nolint:gosec // at most vault.MaxAddress
+	b = append(b, s.Address...)
+	return append(b, s.Agent...)
 }
 
 func decodeSession(id, b []byte) (vault.Session, error) {
-	if len(id) != 16 || len(b) != sessionSize {
-		return vault.Session{}, fmt.Errorf("session %x has %d bytes, not %d", id, len(b), sessionSize)
+	if len(id) != 16 || len(b) != earlierSize && (len(b) < sessionSize || len(b) < sessionSize+int(b[sessionSize-1])) {
+		return vault.Session{}, fmt.Errorf("session %x cannot be read: it has %d bytes", id, len(b))
 	}
-	return vault.Session{
+	s := vault.Session{
 		ID: uuid.UUID(id), User: uuid.UUID(b[:16]), Token: vault.Digest(b[16:48]),
 		StartedAt: decodeTime(b[48:56]), ExpiresAt: decodeTime(b[56:64]),
-	}, nil
+	}
+	s.UsedAt = s.StartedAt
+	if len(b) > earlierSize {
+		address := sessionSize + int(b[sessionSize-1])
+		s.UsedAt = decodeTime(b[earlierSize:])
+		s.Address, s.Agent = string(b[sessionSize:address]), string(b[address:])
+	}
+	return s, nil
 }
 
 func appendTime(b []byte, t time.Time) []byte {
@@ -56,6 +71,9 @@ func byUserKey(s vault.Session) []byte {
 
 // StartSession implements vault.Vault.
 func (v *Vault) StartSession(ctx context.Context, s vault.Session) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
 	return v.update(ctx, "start a session", func(tx *bolt.Tx) error {
 		if err := bucket(tx, sessionsBucket).Put(s.ID[:], encodeSession(s)); err != nil {
 			return err
@@ -63,19 +81,29 @@ func (v *Vault) StartSession(ctx context.Context, s vault.Session) error {
 		if err := bucket(tx, byUserBucket).Put(byUserKey(s), nil); err != nil {
 			return err
 		}
-		return endSessions(tx, s.User, vault.MaxSessions)
+		keys := sessionKeys(tx, s.User)
+		return endSessions(tx, keys[:max(0, len(keys)-vault.MaxSessions)], uuid.Nil)
 	})
 }
 
-// endSessions ends the user's sessions but for the newest few.
-func endSessions(tx *bolt.Tx, user uuid.UUID, keep int) error {
-	var keys [][]byte
+// sessionKeys are the keys of the user's sessions in sessions_by_user, the oldest
+// first.
+func sessionKeys(tx *bolt.Tx, user uuid.UUID) (keys [][]byte) {
 	cur := bucket(tx, byUserBucket).Cursor()
 	for k, _ := cur.Seek(user[:]); bytes.HasPrefix(k, user[:]); k, _ = cur.Next() {
 		keys = append(keys, bytes.Clone(k))
 	}
-	for _, k := range keys[:max(0, len(keys)-keep)] {
-		if err := bucket(tx, sessionsBucket).Delete(k[byUserSize-16:]); err != nil {
+	return keys
+}
+
+// endSessions ends the sessions of those keys but for one.
+func endSessions(tx *bolt.Tx, keys [][]byte, but uuid.UUID) error {
+	for _, k := range keys {
+		id := k[byUserSize-16:]
+		if bytes.Equal(id, but[:]) {
+			continue
+		}
+		if err := bucket(tx, sessionsBucket).Delete(id); err != nil {
 			return err
 		}
 		if err := bucket(tx, byUserBucket).Delete(k); err != nil {
@@ -100,7 +128,7 @@ func (v *Vault) ExchangeToken(ctx context.Context, id uuid.UUID, given, next vau
 		case s.Token != given:
 			refused = vault.ErrReused
 		default:
-			s.Token, s.ExpiresAt = next, expiresAt
+			s.Token, s.ExpiresAt, s.UsedAt = next, expiresAt, now
 			return bucket(tx, sessionsBucket).Put(id[:], encodeSession(s))
 		}
 		return endSession(tx, s)
@@ -138,4 +166,28 @@ func (v *Vault) EndSession(ctx context.Context, id uuid.UUID) error {
 		}
 		return endSession(tx, s)
 	})
+}
+
+// EndSessions implements vault.Vault.
+func (v *Vault) EndSessions(ctx context.Context, user, but uuid.UUID) error {
+	return v.update(ctx, "end a user's sessions", func(tx *bolt.Tx) error {
+		return endSessions(tx, sessionKeys(tx, user), but)
+	})
+}
+
+// Sessions implements vault.Vault.
+func (v *Vault) Sessions(ctx context.Context, user uuid.UUID, now time.Time) (sessions []vault.Session, err error) {
+	err = v.view(ctx, "read a user's sessions", func(tx *bolt.Tx) error {
+		for _, k := range slices.Backward(sessionKeys(tx, user)) {
+			s, err := session(tx, uuid.UUID(k[byUserSize-16:]))
+			if err != nil {
+				return err
+			}
+			if s.Token = (vault.Digest{}); now.Before(s.ExpiresAt) {
+				sessions = append(sessions, s)
+			}
+		}
+		return nil
+	})
+	return sessions, err
 }

@@ -1,6 +1,7 @@
 package boltvault
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 
@@ -80,6 +81,18 @@ func (v *Vault) PasswordHash(ctx context.Context, user uuid.UUID) (hash string, 
 	return hash, err
 }
 
+// ChangePassword implements vault.Vault.
+func (v *Vault) ChangePassword(ctx context.Context, user uuid.UUID, from, to string) error {
+	return v.update(ctx, "change a password", func(tx *bolt.Tx) error {
+		users := bucket(tx, usersBucket)
+		there := users.Get(user[:])
+		if len(there) <= keySize || string(there[keySize:]) != from {
+			return vault.ErrNotFound
+		}
+		return users.Put(user[:], append(bytes.Clone(there[:keySize]), to...))
+	})
+}
+
 // Erase implements vault.Vault.
 func (v *Vault) Erase(ctx context.Context, user uuid.UUID) error {
 	return v.update(ctx, "erase a user", func(tx *bolt.Tx) error {
@@ -92,6 +105,6 @@ func (v *Vault) Erase(ctx context.Context, user uuid.UUID) error {
 				return err
 			}
 		}
-		return endSessions(tx, user, 0)
+		return endSessions(tx, sessionKeys(tx, user), uuid.Nil)
 	})
 }

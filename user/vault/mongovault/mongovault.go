@@ -125,3 +125,33 @@ func (v *Vault) Keep(ctx context.Context, name string, value []byte) ([]byte, er
 	}
 	return there.Value.Data, nil
 }
+
+// Kept implements vault.Vault.
+func (v *Vault) Kept(ctx context.Context, prefix string) (map[string][]byte, error) {
+	// Names are ASCII, so that none which begins with prefix comes after this one.
+	last := prefix + "\x7f"
+	cursor, err := v.kept.Find(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$gte", Value: prefix}, {Key: "$lt", Value: last}}}})
+	if err != nil {
+		return nil, fault("read what is kept", err)
+	}
+	var docs []keptDocument
+	if err := cursor.All(ctx, &docs); err != nil {
+		return nil, fault("read what is kept", err)
+	}
+	kept := make(map[string][]byte, len(docs))
+	for _, d := range docs {
+		kept[d.Name] = d.Value.Data
+	}
+	return kept, nil
+}
+
+// Forget implements vault.Vault.
+func (v *Vault) Forget(ctx context.Context, names ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	if _, err := v.kept.DeleteMany(ctx, bson.D{{Key: "_id", Value: bson.D{{Key: "$in", Value: names}}}}); err != nil {
+		return fault("forget what was kept", err)
+	}
+	return nil
+}

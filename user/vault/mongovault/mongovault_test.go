@@ -38,7 +38,12 @@ func TestAServerThatIsGoneIsUnavailable(t *testing.T) {
 	_, keys := v.Keys(t.Context(), uuid.New())
 	_, hash := v.PasswordHash(t.Context(), uuid.New())
 	_, kept := v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{uuid.New(): {}})
+	_, list := v.Sessions(t.Context(), uuid.New(), time.Now())
+	_, all := v.Kept(t.Context(), "")
 	for name, err := range map[string]error{
+		"ChangePassword": v.ChangePassword(t.Context(), uuid.New(), "from", "to"),
+		"EndSessions":    v.EndSessions(t.Context(), uuid.New(), uuid.New()), "Sessions": list,
+		"Kept": all, "Forget": v.Forget(t.Context(), "name"),
 		"Keep": keep, "Keys": keys, "PasswordHash": hash, "KeepKeys": kept,
 		"Enrol":         v.Enrol(t.Context(), uuid.New(), vault.Key{}, "hash"),
 		"Erase":         v.Erase(t.Context(), uuid.New()),

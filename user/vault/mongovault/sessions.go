@@ -1,6 +1,7 @@
 package mongovault
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ const (
 	fieldToken   = "token"
 	fieldStarted = "started"
 	fieldExpires = "expires"
+	fieldUsed    = "used" // absent in sessions of earlier builds
 )
 
 type sessionDocument struct {
@@ -29,13 +31,20 @@ type sessionDocument struct {
 	Token   bson.Binary `bson:"token"`
 	Started int64       `bson:"started"`
 	Expires int64       `bson:"expires"`
+	Used    int64       `bson:"used,omitempty"`
+	Agent   string      `bson:"agent,omitempty"`
+	Address string      `bson:"address,omitempty"`
 }
 
 // StartSession implements vault.Vault.
 func (v *Vault) StartSession(ctx context.Context, s vault.Session) error {
+	if err := s.Check(); err != nil {
+		return err
+	}
 	_, err := v.sessions.InsertOne(ctx, sessionDocument{
 		ID: uuidValue(s.ID), User: uuidValue(s.User), Token: bytesValue(s.Token[:]),
 		Started: s.StartedAt.UnixMicro(), Expires: s.ExpiresAt.UnixMicro(),
+		Used: s.UsedAt.UnixMicro(), Agent: s.Agent, Address: s.Address,
 	})
 	if err != nil {
 		return fault("start a session", err)
@@ -72,6 +81,7 @@ func (v *Vault) ExchangeToken(ctx context.Context, id uuid.UUID, given, next vau
 	err := v.sessions.FindOneAndUpdate(ctx, current, bson.D{{Key: "$set", Value: bson.D{
 		{Key: fieldToken, Value: bytesValue(next[:])},
 		{Key: fieldExpires, Value: expiresAt.UnixMicro()},
+		{Key: fieldUsed, Value: now.UnixMicro()},
 	}}}).Err()
 	if err == nil {
 		return nil
@@ -101,6 +111,45 @@ func (v *Vault) EndSession(ctx context.Context, id uuid.UUID) error {
 		return fault("end a session", err)
 	}
 	return nil
+}
+
+// EndSessions implements vault.Vault.
+func (v *Vault) EndSessions(ctx context.Context, user, but uuid.UUID) error {
+	_, err := v.sessions.DeleteMany(ctx, bson.D{
+		{Key: fieldUser, Value: uuidValue(user)},
+		{Key: "_id", Value: bson.D{{Key: "$ne", Value: uuidValue(but)}}},
+	})
+	if err != nil {
+		return fault("end a user's sessions", err)
+	}
+	return nil
+}
+
+// Sessions implements vault.Vault.
+func (v *Vault) Sessions(ctx context.Context, user uuid.UUID, now time.Time) ([]vault.Session, error) {
+	cursor, err := v.sessions.Find(ctx, bson.D{
+		{Key: fieldUser, Value: uuidValue(user)},
+		{Key: fieldExpires, Value: bson.D{{Key: "$gt", Value: now.UnixMicro()}}},
+	}, options.Find().SetSort(bson.D{{Key: fieldStarted, Value: -1}}).SetProjection(bson.D{{Key: fieldToken, Value: 0}}))
+	if err != nil {
+		return nil, fault("read a user's sessions", err)
+	}
+	var docs []sessionDocument
+	if err := cursor.All(ctx, &docs); err != nil {
+		return nil, fault("read a user's sessions", err)
+	}
+	var sessions []vault.Session
+	for _, d := range docs {
+		if len(d.ID.Data) != len(uuid.UUID{}) {
+			return nil, fault("read a user's sessions", fmt.Errorf("one has an ID of %d bytes", len(d.ID.Data)))
+		}
+		sessions = append(sessions, vault.Session{
+			ID: uuid.UUID(d.ID.Data), User: user,
+			StartedAt: time.UnixMicro(d.Started).UTC(), ExpiresAt: time.UnixMicro(d.Expires).UTC(),
+			UsedAt: time.UnixMicro(cmp.Or(d.Used, d.Started)).UTC(), Agent: d.Agent, Address: d.Address,
+		})
+	}
+	return sessions, nil
 }
 
 // Tidy implements vault.Vault.

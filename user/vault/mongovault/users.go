@@ -118,6 +118,22 @@ func (v *Vault) PasswordHash(ctx context.Context, user uuid.UUID) (string, error
 	return d.Hash, nil
 }
 
+// ChangePassword implements vault.Vault.
+func (v *Vault) ChangePassword(ctx context.Context, user uuid.UUID, from, to string) error {
+	if from == "" {
+		return fmt.Errorf("vault: change a password: %w", vault.ErrNotFound)
+	}
+	done, err := v.users.UpdateOne(ctx, append(byID(user), bson.E{Key: fieldHash, Value: from}),
+		bson.D{{Key: "$set", Value: bson.D{{Key: fieldHash, Value: to}}}})
+	if err != nil {
+		return fault("change a password", err)
+	}
+	if done.MatchedCount == 0 {
+		return fmt.Errorf("vault: change a password: %w", vault.ErrNotFound)
+	}
+	return nil
+}
+
 // Erase implements vault.Vault. If it fails between its two steps, the key is
 // gone, and repeating it ends the sessions.
 func (v *Vault) Erase(ctx context.Context, user uuid.UUID) error {

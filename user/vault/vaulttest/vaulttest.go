@@ -4,6 +4,7 @@ package vaulttest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ func Run(t *testing.T, open func(t *testing.T) vault.Vault) {
 	}{
 		{"what is kept under a name is kept once", keepsOnce},
 		{"of many who keep a value under one name all get the same", keepsOnceConcurrently},
+		{"what is kept is found by how its name begins, until it is forgotten", forgets},
 		{"a user is enrolled once, with key and password", enrolsOnce},
 		{"of many who enrol one user one succeeds", enrolsOnceConcurrently},
 		{"keys are kept in bulk and never replaced", keepsKeys},
@@ -38,6 +40,10 @@ func Run(t *testing.T, open func(t *testing.T) vault.Vault) {
 		{"of many who exchange one token at most one succeeds, and the session ends", exchangesOnceConcurrently},
 		{"a session that has expired is not found", expires},
 		{"ending a session may be repeated", endsSessions},
+		{"a user's sessions are listed as they were started and last used", listsSessions},
+		{"all of a user's sessions end but one", endsAllButOne},
+		{"a password is changed by whom the old one is known to", changesPassword},
+		{"of many who change one password one succeeds", changesPasswordConcurrently},
 		{"one session too many ends the oldest", boundsSessions},
 		{"tidying drops what has expired and keeps the rest", tidies},
 		{"the ledger remembers", ledger},
@@ -68,6 +74,21 @@ func keepsOnceConcurrently(t *testing.T, v vault.Vault) {
 	if got[0] == "" {
 		t.Error("nothing was kept")
 	}
+}
+
+func forgets(t *testing.T, v vault.Vault) {
+	for _, name := range []string{"key", "key-1", "key-2", "key-10", "kez-1"} {
+		must(v.Keep(t.Context(), name, []byte("of "+name)))(t)
+	}
+	equal(t, "what is kept", must(v.Kept(t.Context(), "key-"))(t),
+		map[string][]byte{"key-1": []byte("of key-1"), "key-2": []byte("of key-2"), "key-10": []byte("of key-10")})
+	for range 2 {
+		noError(t, v.Forget(t.Context(), "key-1", "key-2", "nothing"))
+	}
+	noError(t, v.Forget(t.Context()))
+	equal(t, "what is left", must(v.Kept(t.Context(), "key-"))(t), map[string][]byte{"key-10": []byte("of key-10")})
+	equal(t, "nothing", must(v.Kept(t.Context(), "x"))(t), map[string][]byte{})
+	equal(t, "what is kept anew", string(must(v.Keep(t.Context(), "key-1", []byte("new")))(t)), "new")
 }
 
 func enrolsOnce(t *testing.T, v vault.Vault) {
@@ -234,6 +255,86 @@ func endsSessions(t *testing.T, v vault.Vault) {
 	noError(t, exchange(t, v, stays, 2, 3))
 }
 
+func listsSessions(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	first, second, over := session(user, 1), session(user, 2), session(user, 3)
+	first.Agent, first.Address = "Firefox \u00fc", "192.0.2.0/24"
+	second.StartedAt, second.UsedAt = now.Add(time.Minute), now.Add(time.Minute)
+	over.ExpiresAt = now.Add(2 * time.Minute)
+	for _, s := range []vault.Session{first, second, over, session(uuid.New(), 4)} {
+		noError(t, v.StartSession(t.Context(), s))
+	}
+	later := now.Add(2 * time.Minute)
+	noError(t, v.ExchangeToken(t.Context(), first.ID, digest(1), digest(5), later, later.Add(time.Hour)))
+	first.UsedAt, first.ExpiresAt = later, later.Add(time.Hour)
+	first.Token, second.Token = vault.Digest{}, vault.Digest{} // nobody needs them
+	equal(t, "sessions", must(v.Sessions(t.Context(), user, later))(t), []vault.Session{second, first})
+	equal(t, "nobody's", len(must(v.Sessions(t.Context(), uuid.New(), now))(t)), 0)
+
+	long := session(user, 6)
+	long.Agent = strings.Repeat("a", vault.MaxAgent+1)
+	if err := v.StartSession(t.Context(), long); err == nil {
+		t.Error("an agent that is too long was taken")
+	}
+}
+
+func endsAllButOne(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	one, two, others := session(user, 1), session(user, 2), session(uuid.New(), 3)
+	for _, s := range []vault.Session{one, two, others} {
+		noError(t, v.StartSession(t.Context(), s))
+	}
+	for range 2 {
+		noError(t, v.EndSessions(t.Context(), user, two.ID))
+	}
+	if err := exchange(t, v, one, 1, 4); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("an ended session: %v, want ErrNotFound", err)
+	}
+	noError(t, exchange(t, v, two, 2, 4))
+	noError(t, v.EndSessions(t.Context(), user, uuid.Nil))
+	if err := exchange(t, v, two, 4, 5); !errors.Is(err, vault.ErrNotFound) {
+		t.Errorf("an ended session: %v, want ErrNotFound", err)
+	}
+	noError(t, exchange(t, v, others, 3, 4))
+}
+
+func changesPassword(t *testing.T, v vault.Vault) {
+	user, without, erased := uuid.New(), uuid.New(), uuid.New()
+	noError(t, v.Enrol(t.Context(), user, key(1), "old"))
+	noError(t, v.Enrol(t.Context(), without, key(2), ""))
+	noError(t, v.Erase(t.Context(), erased))
+	noError(t, v.ChangePassword(t.Context(), user, "old", "new"))
+	equal(t, "password hash", must(v.PasswordHash(t.Context(), user))(t), "new")
+	equal(t, "keys", must(v.Keys(t.Context(), user))(t), map[uuid.UUID]vault.Key{user: key(1)})
+	for _, c := range []struct {
+		user uuid.UUID
+		from string
+	}{{user, "old"}, {user, ""}, {without, ""}, {erased, ""}, {erased, "old"}, {uuid.New(), ""}, {uuid.New(), "old"}} {
+		if err := v.ChangePassword(t.Context(), c.user, c.from, "other"); !errors.Is(err, vault.ErrNotFound) {
+			t.Errorf("%s from %q: %v, want ErrNotFound", c.user, c.from, err)
+		}
+	}
+	equal(t, "password hash", must(v.PasswordHash(t.Context(), user))(t), "new")
+	equal(t, "keys of the erased", must(v.Keys(t.Context(), erased))(t), map[uuid.UUID]vault.Key{})
+}
+
+func changesPasswordConcurrently(t *testing.T, v vault.Vault) {
+	user := uuid.New()
+	noError(t, v.Enrol(t.Context(), user, key(1), "old"))
+	errs := make([]error, racers)
+	race(func(i int) { errs[i] = v.ChangePassword(t.Context(), user, "old", fmt.Sprint(i)) })
+	won := -1
+	for i, err := range errs {
+		switch {
+		case err == nil && won < 0:
+			won = i
+		case !errors.Is(err, vault.ErrNotFound):
+			t.Errorf("change %d: %v, want one to succeed and the others to get ErrNotFound", i, err)
+		}
+	}
+	equal(t, "password hash", must(v.PasswordHash(t.Context(), user))(t), fmt.Sprint(won))
+}
+
 func boundsSessions(t *testing.T, v vault.Vault) {
 	user := uuid.New()
 	sessions := make([]vault.Session, vault.MaxSessions+1)
@@ -299,7 +400,7 @@ func digest(b byte) (d vault.Digest) {
 }
 
 func session(user uuid.UUID, token byte) vault.Session {
-	return vault.Session{ID: uuid.New(), User: user, Token: digest(token), StartedAt: now, ExpiresAt: now.Add(time.Hour)}
+	return vault.Session{ID: uuid.New(), User: user, Token: digest(token), StartedAt: now, UsedAt: now, ExpiresAt: now.Add(time.Hour)}
 }
 
 func exchange(t *testing.T, v vault.Vault, s vault.Session, given, next byte) error {

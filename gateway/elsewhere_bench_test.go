@@ -1,0 +1,133 @@
+package gateway_test
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
+
+	"github.com/meet5/backend/gateway"
+	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/web"
+)
+
+// least is what every service of ours does at least: our HTTP edge, the token, and
+// a small answer.
+func least(v *token.Verifier) http.Handler {
+	e := web.New(web.Options{Service: "user"})
+	e.GET("/v1/me", func(c echo.Context) error {
+		caller, _ := token.FromContext(c.Request().Context())
+		return c.JSON(http.StatusCreated, map[string]string{"id": caller.Subject.String(), "handle": "anna"})
+	}, token.Require(v))
+	return e
+}
+
+// elsewhereBench is a service called directly, and through a gateway, each over
+// loopback.
+func elsewhereBench(b *testing.B) (direct, door string, request []byte) {
+	b.Helper()
+	var h *house
+	var verifier *token.Verifier
+	h = newHouse(b, gateway.Config{}, func(d *gateway.Deps) {
+		verifier = d.Verifier
+		direct = serve(b, least(verifier))
+		d.Upstreams.User = gateway.Remote([]*url.URL{{Scheme: "http", Host: direct}}, gateway.RemoteOptions{})
+	})
+	request = fmt.Appendf(nil, "GET /v1/me HTTP/1.1\r\nHost: meet5\r\nAuthorization: %s\r\n\r\n", h.bearer(uuid.New()))
+	return direct, serve(b, h.handler), request
+}
+
+// BenchmarkTheDoorToAServiceElsewhere reports requests/s through the gateway beside
+// those of the same service called directly, and of Go's own reverse proxy with
+// nothing else in front of it: what any proxy of net/http costs.
+func BenchmarkTheDoorToAServiceElsewhere(b *testing.B) {
+	direct, door, request := elsewhereBench(b)
+	transport := &http.Transport{MaxIdleConnsPerHost: 2 * connections, DisableCompression: true}
+	defer transport.CloseIdleConnections()
+	bare := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: direct})
+	bare.Transport = transport
+	proxy := serve(b, bare)
+	var directTook, bareTook, took time.Duration
+	for b.Loop() {
+		directTook += flood(b, direct, request, burst)
+		bareTook += flood(b, proxy, request, burst)
+		took += flood(b, door, request, burst)
+	}
+	b.ReportMetric(float64(b.N*burst)/directTook.Seconds(), "direct/s")
+	b.ReportMetric(float64(b.N*burst)/bareTook.Seconds(), "bare-proxy/s")
+	b.ReportMetric(float64(b.N*burst)/took.Seconds(), "door/s")
+	b.ReportMetric(directTook.Seconds()/took.Seconds(), "ratio")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkTheDoorAddsAtHalfLoad reports what the gateway adds to the median and to
+// the 99th percentile while half of the requests/s come that it can do.
+func BenchmarkTheDoorAddsAtHalfLoad(b *testing.B) {
+	direct, door, request := elsewhereBench(b)
+	flood(b, direct, request, burst) // tokens, connections and code are warm
+	perSecond := burst / flood(b, door, request, burst).Seconds() / 2
+	var plain, through []time.Duration
+	for b.Loop() {
+		plain = append(plain, paced(b, direct, request, perSecond)...)
+		through = append(through, paced(b, door, request, perSecond)...)
+	}
+	at := func(of []time.Duration, share float64) float64 {
+		slices.Sort(of)
+		return of[int(share*float64(len(of)-1))].Seconds() * 1000
+	}
+	b.ReportMetric(perSecond, "requests/s")
+	b.ReportMetric(at(through, .5)-at(plain, .5), "added-p50-ms")
+	b.ReportMetric(at(through, .99)-at(plain, .99), "added-p99-ms")
+	b.ReportMetric(at(plain, .99), "direct-p99-ms")
+	b.ReportMetric(0, "ns/op")
+}
+
+// paced sends requests for a second at a rate, over as many connections as the
+// flood, and returns how long each took from when it was due.
+func paced(b *testing.B, addr string, request []byte, perSecond float64) []time.Duration {
+	b.Helper()
+	took := make([][]time.Duration, connections)
+	between := time.Duration(connections / perSecond * float64(time.Second))
+	var clients sync.WaitGroup
+	start := time.Now()
+	for n := range connections {
+		clients.Go(func() {
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			defer conn.Close()
+			in := bufio.NewReader(conn)
+			for due := start.Add(between * time.Duration(n) / connections); due.Sub(start) < time.Second; due = due.Add(between) {
+				time.Sleep(time.Until(due))
+				if _, err := conn.Write(request); err != nil {
+					b.Error(err)
+					return
+				}
+				res, err := http.ReadResponse(in, nil)
+				if err != nil {
+					b.Error(err)
+					return
+				}
+				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusCreated {
+					b.Errorf("%s, %v", res.Status, err)
+					return
+				}
+				took[n] = append(took[n], time.Since(due))
+			}
+		})
+	}
+	clients.Wait()
+	return slices.Concat(took...)
+}
