@@ -85,13 +85,29 @@ const (
 	CloudEventSpecversionN10 CloudEventSpecversion = "1.0"
 )
 
-// Defines values for ExportLineKind.
+// Defines values for ExportedAccountKind.
 const (
-	ExportLineKindAccount  ExportLineKind = "account"
-	ExportLineKindActivity ExportLineKind = "activity"
-	ExportLineKindChange   ExportLineKind = "change"
-	ExportLineKindEnd      ExportLineKind = "end"
-	ExportLineKindSession  ExportLineKind = "session"
+	ExportedAccountKindAccount ExportedAccountKind = "account"
+)
+
+// Defines values for ExportedActivityKind.
+const (
+	ExportedActivityKindActivity ExportedActivityKind = "activity"
+)
+
+// Defines values for ExportedChangeKind.
+const (
+	ExportedChangeKindChange ExportedChangeKind = "change"
+)
+
+// Defines values for ExportedEndKind.
+const (
+	ExportedEndKindEnd ExportedEndKind = "end"
+)
+
+// Defines values for ExportedSessionKind.
+const (
+	ExportedSessionKindSession ExportedSessionKind = "session"
 )
 
 // Defines values for FlagEntryUndoes.
@@ -735,11 +751,102 @@ type Evidence struct {
 
 // ExportLine defines model for ExportLine.
 type ExportLine struct {
-	Kind ExportLineKind `json:"kind"`
+	union json.RawMessage
 }
 
-// ExportLineKind defines model for ExportLine.Kind.
-type ExportLineKind string
+// ExportedAccount defines model for ExportedAccount.
+type ExportedAccount struct {
+	About string `json:"about"`
+
+	// BirthDate Null if it is not known.
+	BirthDate   *openapi_types.Date `json:"birth_date"`
+	City        string              `json:"city"`
+	DisplayName string              `json:"display_name"`
+
+	// Email Null if it is not known.
+	Email    *string             `json:"email"`
+	Handle   string              `json:"handle"`
+	Id       openapi_types.UUID  `json:"id"`
+	JoinedAt time.Time           `json:"joined_at"`
+	Kind     ExportedAccountKind `json:"kind"`
+	Roles    []Role              `json:"roles"`
+	Status   Status              `json:"status"`
+}
+
+// ExportedAccountKind defines model for ExportedAccount.Kind.
+type ExportedAccountKind string
+
+// ExportedActivity defines model for ExportedActivity.
+type ExportedActivity struct {
+	Id         openapi_types.UUID   `json:"id"`
+	Kind       ExportedActivityKind `json:"kind"`
+	OccurredAt time.Time            `json:"occurred_at"`
+	RecordedAt time.Time            `json:"recorded_at"`
+	Target     openapi_types.UUID   `json:"target"`
+	Type       ActivityType         `json:"type"`
+}
+
+// ExportedActivityKind defines model for ExportedActivity.Kind.
+type ExportedActivityKind string
+
+// ExportedChange An event of the account: the profile, roles or flag as of then.
+type ExportedChange struct {
+	At      time.Time           `json:"at"`
+	Flag    *openapi_types.UUID `json:"flag,omitempty"`
+	Kind    ExportedChangeKind  `json:"kind"`
+	Profile *struct {
+		About       *string `json:"about,omitempty"`
+		BirthDate   *string `json:"birth_date,omitempty"`
+		City        *string `json:"city,omitempty"`
+		DisplayName *string `json:"display_name,omitempty"`
+		Email       *string `json:"email,omitempty"`
+		Handle      *string `json:"handle,omitempty"`
+	} `json:"profile,omitempty"`
+	Roles *[]Role `json:"roles,omitempty"`
+	Rule  *string `json:"rule,omitempty"`
+
+	// Type The event's type.
+	Type string `json:"type"`
+}
+
+// ExportedChangeKind defines model for ExportedChange.Kind.
+type ExportedChangeKind string
+
+// ExportedEnd defines model for ExportedEnd.
+type ExportedEnd struct {
+	Kind ExportedEndKind `json:"kind"`
+
+	// Lines How many there were before this one.
+	Lines int `json:"lines"`
+}
+
+// ExportedEndKind defines model for ExportedEnd.Kind.
+type ExportedEndKind string
+
+// ExportedSession defines model for ExportedSession.
+type ExportedSession struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// Current Whether the access token of this request is of this session.
+	Current bool `json:"current"`
+
+	// ExpiresAt When it ends, unless it is refreshed before.
+	ExpiresAt time.Time           `json:"expires_at"`
+	Id        openapi_types.UUID  `json:"id"`
+	Kind      ExportedSessionKind `json:"kind"`
+
+	// LastUsedAt When it was last refreshed.
+	LastUsedAt time.Time `json:"last_used_at"`
+
+	// Network The network that it was started from, a /24 of IPv4 or a /48 of IPv6.
+	Network *string `json:"network"`
+
+	// UserAgent As the program called itself that signed in, at most 256 bytes.
+	UserAgent *string `json:"user_agent"`
+}
+
+// ExportedSessionKind defines model for ExportedSession.Kind.
+type ExportedSessionKind string
 
 // FieldError defines model for FieldError.
 type FieldError struct {
@@ -2277,6 +2384,146 @@ type RefreshJSONRequestBody = Refresh
 
 // RegisterJSONRequestBody defines body for Register for application/json ContentType.
 type RegisterJSONRequestBody = Registration
+
+// AsExportedAccount returns the union data inside the ExportLine as a ExportedAccount
+func (t ExportLine) AsExportedAccount() (ExportedAccount, error) {
+	var body ExportedAccount
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedAccount overwrites any union data inside the ExportLine as the provided ExportedAccount
+func (t *ExportLine) FromExportedAccount(v ExportedAccount) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedAccount performs a merge with any union data inside the ExportLine, using the provided ExportedAccount
+func (t *ExportLine) MergeExportedAccount(v ExportedAccount) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedChange returns the union data inside the ExportLine as a ExportedChange
+func (t ExportLine) AsExportedChange() (ExportedChange, error) {
+	var body ExportedChange
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedChange overwrites any union data inside the ExportLine as the provided ExportedChange
+func (t *ExportLine) FromExportedChange(v ExportedChange) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedChange performs a merge with any union data inside the ExportLine, using the provided ExportedChange
+func (t *ExportLine) MergeExportedChange(v ExportedChange) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedSession returns the union data inside the ExportLine as a ExportedSession
+func (t ExportLine) AsExportedSession() (ExportedSession, error) {
+	var body ExportedSession
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedSession overwrites any union data inside the ExportLine as the provided ExportedSession
+func (t *ExportLine) FromExportedSession(v ExportedSession) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedSession performs a merge with any union data inside the ExportLine, using the provided ExportedSession
+func (t *ExportLine) MergeExportedSession(v ExportedSession) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedActivity returns the union data inside the ExportLine as a ExportedActivity
+func (t ExportLine) AsExportedActivity() (ExportedActivity, error) {
+	var body ExportedActivity
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedActivity overwrites any union data inside the ExportLine as the provided ExportedActivity
+func (t *ExportLine) FromExportedActivity(v ExportedActivity) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedActivity performs a merge with any union data inside the ExportLine, using the provided ExportedActivity
+func (t *ExportLine) MergeExportedActivity(v ExportedActivity) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedEnd returns the union data inside the ExportLine as a ExportedEnd
+func (t ExportLine) AsExportedEnd() (ExportedEnd, error) {
+	var body ExportedEnd
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedEnd overwrites any union data inside the ExportLine as the provided ExportedEnd
+func (t *ExportLine) FromExportedEnd(v ExportedEnd) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedEnd performs a merge with any union data inside the ExportLine, using the provided ExportedEnd
+func (t *ExportLine) MergeExportedEnd(v ExportedEnd) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t ExportLine) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *ExportLine) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
 
 // AsNewBacktestRule0 returns the union data inside the NewBacktest_Rule as a NewBacktestRule0
 func (t NewBacktest_Rule) AsNewBacktestRule0() (NewBacktestRule0, error) {
@@ -12938,6 +13185,9 @@ func ParseExportMeResponse(rsp *http.Response) (*ExportMeResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
