@@ -49,7 +49,7 @@ build: ## bin/meet5, and every service's own program
 test: ## every test with the race detector, on real services that it starts and stops
 	@deploy/testing/services run -- $(MAKE) --no-print-directory test-modules
 
-# On the services that AMQP_URL and MONGODB_URI name.
+# On the services that AMQP_URL, MONGODB_URI and VALKEY_URL name.
 .PHONY: test-modules
 test-modules:
 	@if [[ -z "$(RACE)" ]]; then \
@@ -59,6 +59,9 @@ test-modules:
 	@$(call each,go test $(RACE) $(TESTFLAGS) ./...)
 	@if [[ -z $${AMQP_URL-} || -z $${MONGODB_URI-} ]]; then \
 		echo 'SKIPPED: every test that needs RabbitMQ or MongoDB; see the top of this output for how to get them.' >&2; \
+	fi
+	@if [[ -z $${VALKEY_URL-} ]]; then \
+		echo 'SKIPPED: every test that needs Valkey; VALKEY_URL names one.' >&2; \
 	fi
 
 .PHONY: test-gowork-off

@@ -306,7 +306,8 @@ func aim(out *http.Request, to *instance) (*http.Request, *upload, error) {
 	return out, up, nil
 }
 
-// tellTime tells the service how much time it has.
+// tellTime tells the service how much time it has: a little less than we wait, so
+// that it is the service that says what kept it.
 func tellTime(out *http.Request, p plan, limit time.Duration) {
 	if p.kind == streamed {
 		return
@@ -316,7 +317,7 @@ func tellTime(out *http.Request, p plan, limit time.Duration) {
 			limit = left
 		}
 	}
-	if limit > 0 {
+	if limit -= limit / 16; limit > 0 {
 		out.Header[web.TimeoutHeader] = []string{strconv.FormatInt(max(1, limit.Milliseconds()), 10)}
 	}
 }

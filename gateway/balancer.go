@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,7 +39,8 @@ type balancer struct {
 	sources  []*source
 	fixed    bool // no source is a name
 	resolver *net.Resolver
-	streams  bool          // see RemoteOptions
+	streams  bool // see RemoteOptions
+	roots    *x509.CertPool
 	every    time.Duration // between lookups
 	known    chan struct{} // closed after the first lookup
 	again    chan struct{} // an instance could not be connected to
@@ -55,7 +57,7 @@ type balancer struct {
 
 func newBalancer(sources []*source, o RemoteOptions) *balancer {
 	b := &balancer{byActor: o.ByActor, now: o.Clock, random: o.Random, log: o.Logger,
-		sources: sources, fixed: true, resolver: o.Resolver, streams: o.Streams, every: resolveEvery,
+		sources: sources, fixed: true, resolver: o.Resolver, roots: o.RootCAs, streams: o.Streams, every: resolveEvery,
 		known: make(chan struct{}), again: make(chan struct{}, 1)}
 	if b.random == nil {
 		b.random = rand.Uint64
@@ -150,7 +152,7 @@ func (b *balancer) change(ctx context.Context, all []address) {
 			next = append(next, old[at])
 			continue
 		}
-		i := newInstance(a, b.resolver, b.streams)
+		i := newInstance(a, b.resolver, b.roots, b.streams)
 		i.share.Store(greatestShare(old))
 		next, came = append(next, i), append(came, i)
 	}

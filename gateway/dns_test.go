@@ -1,7 +1,12 @@
 package gateway_test
 
 import (
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
 	"io"
+	"log"
+	"math/big"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -275,6 +280,56 @@ func TestInstancesAreFoundByTheirServiceRecords(t *testing.T) {
 	}
 }
 
+// certified is a certificate for a name, and who to trust for it.
+func certified(t *testing.T, name string) (tls.Certificate, *x509.CertPool) {
+	t.Helper()
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), DNSNames: []string{name},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), IsCA: true, BasicConstraintsValid: true}
+	der, err := x509.CreateCertificate(nil, template, template, public, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parsed, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(parsed)
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: private}, roots
+}
+
+// An instance that DNS names must have the certificate of the name, not of its
+// address; and of that name, not of another.
+func TestInstancesBehindTLSMustBeWhoTheyAreCalled(t *testing.T) {
+	names := newNameServer(t)
+	names.says("user.test. A", "127.0.0.1")
+	names.says("other.test. A", "127.0.0.1")
+	certificate, roots := certified(t, "user.test")
+	server := httptest.NewUnstartedServer(newMember("a"))
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	server.Config.ErrorLog = log.New(io.Discard, "", 0)
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, port, _ := net.SplitHostPort(server.Listener.Addr().String())
+	names.says("_https._tcp.user.test. SRV", "1 1 "+port+" user.test.")
+	names.says("_https._tcp.other.test. SRV", "1 1 "+port+" other.test.")
+	for text, want := range map[string]int{
+		"dns+https://user.test:" + port: 200, "srv+https://_https._tcp.user.test": 200,
+		"dns+https://other.test:" + port: 503, "srv+https://_https._tcp.other.test": 503,
+		"https://127.0.0.1:" + port: 503,
+	} {
+		user := upstreams(t, gateway.RemoteOptions{Resolver: gateway.ResolverAt(names.addr), RootCAs: roots}, text)
+		h := remoteHouse(t, gateway.Config{}, func(d *gateway.Deps) { d.Upstreams.User = user })
+		if rec := h.do("PATCH", "/v1/me", "{}", header("Authorization", h.bearer(uuid.New()))); rec.Code != want {
+			t.Errorf("%s: got %d, want %d: %s", text, rec.Code, want, rec.Body)
+		}
+	}
+}
+
 // An outage of DNS is none of ours; that DNS says there is nothing is believed
 // sooner, since addresses are given to others.
 func TestTheLastGoodAnswerOfDNSIsKeptForATime(t *testing.T) {
@@ -361,4 +416,22 @@ func TestUpstreamsAreReadOrRefusedWithTheWayOut(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "instances of the user service") {
 		t.Errorf("a gateway with a bad upstream: %v", err)
 	}
+}
+
+// What is accepted reads the same again, and no gateway stumbles over it.
+func FuzzParseUpstream(f *testing.F) {
+	for _, seed := range []string{"http://user:8080", "dns+https://user:443/", "srv+http://_http._tcp.user", "http://[::1]:80", "dns+http://[::1%25lo]:80", "http://a@b", "://"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		u, err := gateway.ParseUpstream(text)
+		if err != nil {
+			return
+		}
+		again, err := gateway.ParseUpstream(u.String())
+		if err != nil || again.Host != u.Host || again.Scheme != u.Scheme {
+			t.Errorf("%q reads as %v, then as %v, %v", text, u, again, err)
+		}
+		gateway.Remote([]*url.URL{u}, gateway.RemoteOptions{})
+	})
 }

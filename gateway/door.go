@@ -131,7 +131,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 	if caller.Subject != uuid.Nil {
 		ctx = token.NewContext(ctx, caller)
 	}
-	if rt.remote && r.Body != nil && r.Body != http.NoBody {
+	if r.Body != nil && r.Body != http.NoBody {
 		// It also covers the answer, which a service gives within seconds.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + timeoutOf[rt.class]))
 		r.Body = http.MaxBytesReader(w, r.Body, rt.body)

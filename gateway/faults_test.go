@@ -490,6 +490,56 @@ func TestOneSickServiceNeverTakesTheOthersDown(t *testing.T) {
 	}
 }
 
+// An instance that dies without a word costs a reader nothing, nor one who likes
+// with an id of their own.
+func TestNobodyWhoMayAskAgainNoticesThatAnInstanceDies(t *testing.T) {
+	var urls []*url.URL
+	var servers []*httptest.Server
+	for _, name := range []string{"a", "b", "c"} {
+		server, _ := at(t, "127.0.0.1:0", newMember(name))
+		servers = append(servers, server)
+		urls = append(urls, &url.URL{Scheme: "http", Host: server.Listener.Addr().String()})
+	}
+	user := gateway.Remote(urls, gateway.RemoteOptions{})
+	activity := gateway.Remote(urls, gateway.RemoteOptions{ByActor: true})
+	h := remoteHouse(t, gateway.Config{}, func(d *gateway.Deps) { d.Upstreams.User, d.Upstreams.Activity = user, activity })
+	var answered atomic.Int64
+	stop := make(chan struct{})
+	var clients sync.WaitGroup
+	for n := range 8 {
+		clients.Go(func() {
+			bearer := header("Authorization", h.bearer(uuid.New()))
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				rec := h.do("GET", "/v1/me", "", bearer)
+				if n%2 == 0 {
+					rec = h.do("POST", "/v1/activities", `{"id":"`+uuid.NewString()+`"}`, bearer)
+				}
+				if rec.Code != http.StatusOK {
+					t.Errorf("a client noticed: %d %s", rec.Code, rec.Body)
+					return
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	// Within the budgets: each client has one request under way when one dies.
+	for died := range 2 {
+		was := answered.Load()
+		eventually(t, "all is well", func() bool { return answered.Load() > was+100 || t.Failed() })
+		servers[died].Listener.Close()
+		servers[died].CloseClientConnections()
+	}
+	was := answered.Load()
+	eventually(t, "the last one serves all", func() bool { return answered.Load() > was+100 || t.Failed() })
+	close(stop)
+	clients.Wait()
+}
+
 // try is do for what may cut its connection.
 func (h *house) try(method, target, body string, changes ...with) {
 	defer func() {

@@ -25,8 +25,9 @@ type house struct {
 
 	user, activity, fraud, projections *upstream
 
-	gateway *gateway.Gateway
-	handler http.Handler
+	gateway  *gateway.Gateway
+	verifier *token.Verifier
+	handler  http.Handler
 }
 
 // clock is set by hand.
@@ -95,6 +96,7 @@ func newHouse(t testing.TB, cfg gateway.Config, changes ...func(*gateway.Deps)) 
 		Upstreams: gateway.Upstreams{User: h.user, Activity: h.activity, Fraud: h.fraud, Projections: h.projections},
 		Clock:     h.clock.now,
 	}
+	h.verifier = deps.Verifier
 	for _, change := range changes {
 		change(&deps)
 	}

@@ -87,7 +87,8 @@ func TestEveryAnswerTellsBrowsersToTrustNothingAndNobodyToKeepIt(t *testing.T) {
 
 func TestPublicPagesAreNotSentAgain(t *testing.T) {
 	h := newHouse(t, gateway.Config{})
-	for _, page := range []string{"/docs", "/openapi.json"} {
+	h.user.answer = answers(200, `{"keys":[]}`)
+	for _, page := range []string{"/.well-known/jwks.json", "/docs", "/openapi.json"} {
 		tag := h.do("GET", page, "").Header().Get("ETag")
 		for sent, want := range map[string]int{tag: 304, "W/" + tag: 304, `"x", ` + tag: 304, "*": 304, `"x"`: 200, "": 200} {
 			rec := h.do("GET", page, "", header("If-None-Match", sent))
@@ -95,6 +96,23 @@ func TestPublicPagesAreNotSentAgain(t *testing.T) {
 				t.Errorf("%s with %s: %d, %d bytes", page, sent, rec.Code, rec.Body.Len())
 			}
 		}
+	}
+}
+
+func TestKeysThatChangeHaveAnotherTagAndAProblemHasNone(t *testing.T) {
+	h := newHouse(t, gateway.Config{})
+	h.user.answer = answers(200, `{"keys":[]}`)
+	before := h.do("GET", "/.well-known/jwks.json", "")
+	h.user.answer = answers(200, `{"keys":[{}]}`)
+	after := h.do("GET", "/.well-known/jwks.json", "", header("If-None-Match", before.Header().Get("ETag")))
+	if after.Code != 200 || after.Body.String() != `{"keys":[{}]}` || after.Header().Get("ETag") == before.Header().Get("ETag") {
+		t.Errorf("got %d %v %s", after.Code, after.Header(), after.Body)
+	}
+	h.user.answer = fails
+	rec := h.do("GET", "/.well-known/jwks.json", "", header("If-None-Match", "*"))
+	h.wantProblem(rec, 503)
+	if rec.Header().Get("ETag") != "" || rec.Header().Get("Cache-Control") != "no-store" {
+		t.Errorf("a problem may be kept: %v", rec.Header())
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"crypto/sha256"
 	"crypto/tls"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
 	"net"
@@ -61,7 +62,7 @@ type instance struct {
 	marks     [windows]uint64 // requests at the end of the last intervals, oldest first
 }
 
-func newInstance(a address, resolver *net.Resolver, streams bool) *instance {
+func newInstance(a address, resolver *net.Resolver, roots *x509.CertPool, streams bool) *instance {
 	i := &instance{address: a, url: &url.URL{Scheme: a.scheme, Host: a.host}}
 	i.transport = &http.Transport{
 		DialContext:         (&net.Dialer{Timeout: dialTimeout, Resolver: resolver}).DialContext,
@@ -73,8 +74,8 @@ func newInstance(a address, resolver *net.Resolver, streams bool) *instance {
 	if streams {
 		i.transport.ReadBufferSize, i.transport.WriteBufferSize = streamCopySize, streamCopySize
 	}
-	if a.serverName != "" && a.scheme == "https" {
-		i.transport.TLSClientConfig = &tls.Config{ServerName: a.serverName, MinVersion: tls.VersionTLS12}
+	if a.scheme == "https" { // without a ServerName it is that of the URL
+		i.transport.TLSClientConfig = &tls.Config{ServerName: a.serverName, RootCAs: roots, MinVersion: tls.VersionTLS12}
 	}
 	for p := range i.weight {
 		sum := sha256.Sum256(fmt.Appendf(nil, "%d %s", p, a.host))

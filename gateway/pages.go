@@ -3,7 +3,6 @@ package gateway
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
@@ -47,8 +46,7 @@ const docsPolicy = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'non
 
 // static serves the same bytes until the next start.
 func static(contentType string, body []byte) http.Handler {
-	sum := sha256.Sum256(body)
-	tag := fmt.Sprintf("%q", base64.RawURLEncoding.EncodeToString(sum[:12]))
+	tag := tagOf(body)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("ETag", tag)
@@ -61,6 +59,12 @@ func static(contentType string, body []byte) http.Handler {
 		h.Set("Content-Length", strconv.Itoa(len(body)))
 		_, _ = w.Write(body)
 	})
+}
+
+// tagOf is the strong entity tag of a content.
+func tagOf(body []byte) string {
+	sum := sha256.Sum256(body)
+	return strconv.Quote(base64.RawURLEncoding.EncodeToString(sum[:12]))
 }
 
 // noneMatches says that a tag is among those that the client has, by the weak

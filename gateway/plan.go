@@ -34,6 +34,8 @@ const (
 	// service is asked: a slow client then costs the gateway some memory, and the
 	// service nothing. Longer ones are passed on as they come.
 	heldBody = 64 << 10
+	// usualBody is what most bodies fit into, in bytes.
+	usualBody = 4 << 10
 )
 
 // repeatable says whether a route's requests may be sent again after one of them
@@ -106,9 +108,8 @@ func hold(r *http.Request) (held []byte, whole bool, err error) {
 		return nil, false, nil
 	}
 	var in bytes.Buffer
-	if r.ContentLength > 0 {
-		in.Grow(int(r.ContentLength) + bytes.MinRead)
-	}
+	// What is only announced takes no memory.
+	in.Grow(int(min(max(0, r.ContentLength), usualBody)) + bytes.MinRead)
 	if _, err := in.ReadFrom(io.LimitReader(r.Body, heldBody+1)); err != nil {
 		return nil, false, fmt.Errorf("read the body: %w", unreadable(err))
 	}

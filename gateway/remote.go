@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -74,6 +75,9 @@ type RemoteOptions struct {
 	Resolver *net.Resolver
 	// Streams is for answers that do not end: many at once, with little memory each.
 	Streams bool
+	// RootCAs are whose certificates instances behind https must have; the system's
+	// if nil.
+	RootCAs *x509.CertPool
 	// Logger drops everything if nil.
 	Logger *slog.Logger
 	// Clock is time.Now if nil.

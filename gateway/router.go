@@ -45,9 +45,7 @@ func newRouter(table []route) (router, error) {
 			rt.body = defaultBody
 		}
 		switch rt.to.(type) {
-		case *remote:
-			rt.remote = true
-		case own:
+		case *remote, own:
 		default:
 			rt.inPlace = true
 		}

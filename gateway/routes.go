@@ -52,7 +52,6 @@ type route struct {
 	repeat  repeatable
 	stream  bool // the answer may go on for hours
 	public  bool // the answer is everybody's and may be kept
-	remote  bool // to is a service elsewhere
 	inPlace bool // to is a service in this process, which measures by itself
 }
 
@@ -64,8 +63,8 @@ func (g *Gateway) table(p pages) []route {
 	up := g.up
 	lists, operations := own{decorator{g}}, own{http.HandlerFunc(g.byService)}
 	return []route{
-		{method: "GET", path: "/.well-known/jwks.json", to: up.User, who: anyone, class: read, public: true},
-		{method: "GET", path: "/.well-known/openid-configuration", to: up.User, who: anyone, class: read, public: true},
+		{method: "GET", path: "/.well-known/jwks.json", to: own{tagged(up.User)}, who: anyone, class: read, public: true},
+		{method: "GET", path: "/.well-known/openid-configuration", to: own{tagged(up.User)}, who: anyone, class: read, public: true},
 		{method: "GET", path: "/docs", to: own{p.docs}, who: anyone, class: read, public: true},
 		{method: "GET", path: "/livez", to: own{p.live}, who: anyone, class: free},
 		{method: "GET", path: "/metrics", to: own{p.metrics}, who: anyone, class: free},

@@ -20,8 +20,8 @@ func (s *Service) tryGuess(c echo.Context, login string, user uuid.UUID, try fun
 		return try()
 	}
 	g := guess.Guess{Login: login, From: clientOf(c)}
-	wait, byLogin := s.guesses.Take(g)
-	if byLogin {
+	wait, unknown := s.guesses.Take(g)
+	if unknown {
 		known, err := s.isKnownNetwork(c.Request().Context(), user, network(g.From))
 		if err != nil {
 			return false, err

@@ -135,6 +135,26 @@ func TestTwoInstancesOnRealServicesAreOneService(t *testing.T) {
 	d.decide(events.FlagOverturned, flag, id)
 	d.eventually("she is cleared", func() bool { return d.status(mine.access) == "active" })
 
+	// Keys that one makes, the other signs with when it is time; sessions and the
+	// password are everybody's.
+	_, err := d.one.RotateKeys(t.Context(), false)
+	d.must(err)
+	before := d.kid(mine.access)
+	d.clock.advance(lead)
+	d.on(d.two)
+	mine = d.mustRefresh(mine)
+	if d.kid(mine.access) == before {
+		t.Error("the other instance signs with the old key")
+	}
+	d.want(http.StatusOK, d.on(d.one).call(request{method: "GET", path: "/v1/me", bearer: mine.access}))
+	d.want(http.StatusNoContent, d.on(d.one).changePassword(mine.access, goodPassword, newPassword))
+	phone := d.on(d.two).signIn("annabel", newPassword)
+	equal(t, "sessions", len(d.on(d.one).sessions(mine.access)), 2)
+	d.want(http.StatusNoContent, d.on(d.one).call(request{method: "DELETE", path: "/v1/me/sessions/" + d.claims(phone.access).Session.String(), bearer: mine.access}))
+	d.want(http.StatusUnauthorized, d.on(d.two).refresh(phone))
+	equal(t, "lines of the export", len(d.on(d.two).export(mine.access)), 8) // account, 5 changes, session, end
+	admin = d.signIn("admin", "the admin's password")
+
 	d.want(http.StatusNoContent, d.on(d.one).call(request{method: "DELETE", path: "/v1/me", bearer: mine.access}))
 	d.want(http.StatusNotFound, d.on(d.two).call(request{method: "GET", path: "/v1/users/" + id.String(), bearer: admin.access}))
 	d.want(http.StatusUnauthorized, d.on(d.two).refresh(mine))

@@ -26,8 +26,9 @@ const (
 	// keyLead is how long a new key is published before it signs: all who check
 	// tokens have read it by then. They go by what they have read for
 	// token.FreshFor, an HTTP cache on their way for jwksMaxAge, and an instance of
-	// ours for ringFreshFor.
-	keyLead = 15 * time.Minute
+	// ours that cannot read the vault for ringStaleFor; together, and with keySlack,
+	// that is 21 minutes.
+	keyLead = 30 * time.Minute
 	// jwksMaxAge is how long the published keys may be kept by a cache.
 	jwksMaxAge = 5 * time.Minute
 	// keySlack is by how much instances' clocks may differ.
@@ -204,7 +205,7 @@ func (r *keyring) describe(now time.Time) []SigningKey {
 }
 
 // RotateKeys makes the next signing key, which is published at once and signs in
-// fifteen minutes, when everybody who checks tokens knows it. If there is such a
+// half an hour, when everybody who checks tokens knows it. If there is such a
 // key already, it makes none.
 //
 // If the keys are compromised, the new one signs at once and the others are

@@ -64,6 +64,14 @@ func accepting(media string) gate.RequestEditorFn {
 	}
 }
 
+// unless asks for what has changed only since an answer came.
+func unless(res *http.Response) gate.RequestEditorFn {
+	return func(_ context.Context, r *http.Request) error {
+		r.Header.Set("If-None-Match", res.Header.Get("ETag"))
+		return nil
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // cast are those who act.
@@ -96,11 +104,14 @@ func (a *asker) askValid() cast {
 }
 
 func (a *asker) askPages() {
-	want[*gate.GetDocsResponse](a, 200)(a.GetDocsWithResponse(a.ctx))
-	want[*gate.GetKeysResponse](a, 200)(a.GetKeysWithResponse(a.ctx))
+	docs := want[*gate.GetDocsResponse](a, 200)(a.GetDocsWithResponse(a.ctx))
+	want[*gate.GetDocsResponse](a, 304)(a.GetDocsWithResponse(a.ctx, unless(docs.HTTPResponse)))
+	keys := want[*gate.GetKeysResponse](a, 200)(a.GetKeysWithResponse(a.ctx))
+	want[*gate.GetKeysResponse](a, 304)(a.GetKeysWithResponse(a.ctx, unless(keys.HTTPResponse)))
+	document := want[*gate.GetOpenAPIResponse](a, 200)(a.GetOpenAPIWithResponse(a.ctx))
+	want[*gate.GetOpenAPIResponse](a, 304)(a.GetOpenAPIWithResponse(a.ctx, unless(document.HTTPResponse)))
 	want[*gate.GetLiveResponse](a, 200)(a.GetLiveWithResponse(a.ctx))
 	want[*gate.GetMetricsResponse](a, 200)(a.GetMetricsWithResponse(a.ctx))
-	want[*gate.GetOpenAPIResponse](a, 200)(a.GetOpenAPIWithResponse(a.ctx))
 	want[*gate.GetReadyResponse](a, 200)(a.GetReadyWithResponse(a.ctx))
 }
 

@@ -12,7 +12,7 @@ import (
 
 type keys struct {
 	List   keysList   `cmd:"" help:"List the keys that access tokens are signed with."`
-	Rotate keysRotate `cmd:"" help:"Make the next key, which signs in fifteen minutes. Nobody is signed out."`
+	Rotate keysRotate `cmd:"" help:"Make the next key, which signs in half an hour. Nobody is signed out."`
 }
 
 // keyLine is a signing key as it is listed.

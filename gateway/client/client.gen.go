@@ -2764,7 +2764,7 @@ type ClientInterface interface {
 
 	// PostActivityWithBody Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2773,7 +2773,7 @@ type ClientInterface interface {
 
 	// PostActivity Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2798,7 +2798,7 @@ type ClientInterface interface {
 
 	// RotateKeysWithBody Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2807,7 +2807,7 @@ type ClientInterface interface {
 
 	// RotateKeys Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3329,7 +3329,7 @@ type ClientInterface interface {
 
 	// SignInWithBody Sign in
 	//
-	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3338,7 +3338,7 @@ type ClientInterface interface {
 
 	// SignIn Sign in
 	//
-	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3525,7 +3525,7 @@ func (c *Client) GetReady(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // PostActivityWithBody Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3544,7 +3544,7 @@ func (c *Client) PostActivityWithBody(ctx context.Context, contentType string, b
 
 // PostActivity Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3599,7 +3599,7 @@ func (c *Client) ListKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // RotateKeysWithBody Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3618,7 +3618,7 @@ func (c *Client) RotateKeysWithBody(ctx context.Context, contentType string, bod
 
 // RotateKeys Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4800,7 +4800,7 @@ func (c *Client) SignOutEverywhere(ctx context.Context, reqEditors ...RequestEdi
 
 // SignInWithBody Sign in
 //
-// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4819,7 +4819,7 @@ func (c *Client) SignInWithBody(ctx context.Context, contentType string, body io
 
 // SignIn Sign in
 //
-// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8260,7 +8260,7 @@ type ClientWithResponsesInterface interface {
 
 	// PostActivityWithBodyWithResponse Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8269,7 +8269,7 @@ type ClientWithResponsesInterface interface {
 
 	// PostActivityWithResponse Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8296,7 +8296,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8305,7 +8305,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateKeysWithResponse Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8899,7 +8899,7 @@ type ClientWithResponsesInterface interface {
 
 	// SignInWithBodyWithResponse Sign in
 	//
-	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8908,7 +8908,7 @@ type ClientWithResponsesInterface interface {
 
 	// SignInWithResponse Sign in
 	//
-	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+	// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10939,7 +10939,7 @@ func (c *ClientWithResponses) GetReadyWithResponse(ctx context.Context, reqEdito
 
 // PostActivityWithBodyWithResponse Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10954,7 +10954,7 @@ func (c *ClientWithResponses) PostActivityWithBodyWithResponse(ctx context.Conte
 
 // PostActivityWithResponse Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10999,7 +10999,7 @@ func (c *ClientWithResponses) ListKeysWithResponse(ctx context.Context, reqEdito
 
 // RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11014,7 +11014,7 @@ func (c *ClientWithResponses) RotateKeysWithBodyWithResponse(ctx context.Context
 
 // RotateKeysWithResponse Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12004,7 +12004,7 @@ func (c *ClientWithResponses) SignOutEverywhereWithResponse(ctx context.Context,
 
 // SignInWithBodyWithResponse Sign in
 //
-// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12019,7 +12019,7 @@ func (c *ClientWithResponses) SignInWithBodyWithResponse(ctx context.Context, co
 
 // SignInWithResponse Sign in
 //
-// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, 100 from an address, 20 for a login from addresses that its owner has no session from. A login that nobody has is answered and slowed down alike. Class auth.
+// Wrong passwords are slowed down beyond the class's rate: 429 after 5 for a login from an address, and, from networks that its owner has no session from, after 100 from an address or 20 for a login. A login that nobody has is answered and slowed down alike. Class auth.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -12173,6 +12173,9 @@ func ParseGetKeysResponse(rsp *http.Response) (*GetKeysResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12232,6 +12235,9 @@ func ParseGetDocsResponse(rsp *http.Response) (*GetDocsResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12323,6 +12329,9 @@ func ParseGetOpenAPIResponse(rsp *http.Response) (*GetOpenAPIResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem

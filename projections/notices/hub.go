@@ -163,6 +163,8 @@ func (h *Hub) read(list []events.Recorded) []fact {
 func (h *Hub) deliver(b subscription.Batch, facts []fact, known map[views.Pair]views.Bond) (unknown []views.Pair) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	// A batch may come again: what was handed over is not told twice for that.
+	facts = slices.DeleteFunc(slices.Clone(facts), func(f fact) bool { return f.sequence <= h.position[b.Partition] })
 	asked := make(map[views.Pair]bool)
 	for i := range facts {
 		f := &facts[i]
@@ -199,7 +201,7 @@ func (h *Hub) deliver(b subscription.Batch, facts []fact, known map[views.Pair]v
 			}
 		}
 	}
-	h.position[b.Partition] = b.Last
+	h.position[b.Partition] = max(h.position[b.Partition], b.Last)
 	h.recent[b.Partition].add(facts)
 	return nil
 }

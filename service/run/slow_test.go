@@ -43,7 +43,7 @@ func TestASlowlorisIsCutOff(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer c.Close()
+		t.Cleanup(func() { _ = c.Close() })
 		go func() {
 			drip := time.NewTicker(100 * time.Millisecond)
 			defer drip.Stop()

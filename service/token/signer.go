@@ -24,6 +24,7 @@ type wire struct {
 // Signer makes tokens with one key. It is safe for concurrent use.
 type Signer struct {
 	key    ed25519.PrivateKey
+	public ed25519.PublicKey
 	kid    string
 	issuer string
 }
@@ -36,7 +37,8 @@ func NewSigner(key ed25519.PrivateKey) (*Signer, error) {
 	if len(key) != ed25519.PrivateKeySize {
 		return nil, fmt.Errorf("an Ed25519 private key has %d bytes, this one %d", ed25519.PrivateKeySize, len(key))
 	}
-	return &Signer{key: key, kid: Thumbprint(key.Public().(ed25519.PublicKey)), issuer: Issuer}, nil
+	public := key.Public().(ed25519.PublicKey)
+	return &Signer{key: key, public: public, kid: Thumbprint(public), issuer: Issuer}, nil
 }
 
 // As is the same Signer for tokens of another issuer; of [Issuer] if that is empty.
@@ -49,8 +51,8 @@ func (s *Signer) As(issuer string) *Signer {
 // KeyID is the kid of the tokens that it signs.
 func (s *Signer) KeyID() string { return s.kid }
 
-// PublicKey is the key that its tokens are verified with.
-func (s *Signer) PublicKey() ed25519.PublicKey { return s.key.Public().(ed25519.PublicKey) }
+// PublicKey is the key that its tokens are verified with. It must not be changed.
+func (s *Signer) PublicKey() ed25519.PublicKey { return s.public }
 
 // Sign makes a token of c. Times are cut to whole seconds. It fails if c has no
 // subject or session, or does not live for between one second and [MaxLifetime].

@@ -4,9 +4,11 @@
 //
 //   - of a login from an address: 5 at once, then one every 30 s;
 //   - of an address, whatever the login: 100 at once, then one every 3 s;
-//   - of a login, from wherever: 20 at once, then one a minute. Addresses that the
-//     account's owner is known to use do not ask this one, so that guesses from
-//     elsewhere, however many, do not lock the owner out.
+//   - of a login, from wherever: 20 at once, then one a minute.
+//
+// From an address that the login's owner is known to use only the first counts, so
+// that neither guesses from elsewhere nor a neighbour who guesses others' passwords
+// lock the owner out, however many they are.
 //
 // It promises that
 //   - a guess is counted before it is tried and given back if it was right, so that
@@ -75,24 +77,23 @@ type Guess struct {
 }
 
 // Take counts a guess. If wait is positive nothing was counted, and the guess must
-// not be tried before so long; byLogin then says that Known would have allowed it.
-func (l *Limiter) Take(g Guess) (wait time.Duration, byLogin bool) {
+// not be tried before so long; unknown then says that Known would have allowed it.
+func (l *Limiter) Take(g Guess) (wait time.Duration, unknown bool) {
 	g = g.masked()
 	now := l.now()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	wait = max(l.pairs.wait(pair{g.Login, g.From}, now), l.addresses.wait(g.From, now))
-	if wait > 0 {
+	if wait = l.pairs.wait(pair{g.Login, g.From}, now); wait > 0 {
 		return wait, false
 	}
 	if !g.Known {
-		if wait := l.logins.wait(g.Login, now); wait > 0 {
+		if wait = max(l.addresses.wait(g.From, now), l.logins.wait(g.Login, now)); wait > 0 {
 			return wait, true
 		}
+		l.addresses.add(g.From, now)
 		l.logins.add(g.Login, now)
 	}
 	l.pairs.add(pair{g.Login, g.From}, now)
-	l.addresses.add(g.From, now)
 	return 0, false
 }
 
@@ -102,8 +103,8 @@ func (l *Limiter) GiveBack(g Guess) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.pairs.remove(pair{g.Login, g.From})
-	l.addresses.remove(g.From)
 	if !g.Known {
+		l.addresses.remove(g.From)
 		l.logins.remove(g.Login)
 	}
 }

@@ -68,12 +68,42 @@ func TestGuessesFromElsewhereDoNotLockTheOwnerOut(t *testing.T) {
 	l := guess.New((&clock{start}).now)
 	tries(l, func(n int) guess.Guess { return guess.Guess{Login: "anna", From: from(n)} })
 	home := guess.Guess{Login: "anna", From: from(999)}
-	if wait, byLogin := l.Take(home); wait == 0 || !byLogin {
-		t.Errorf("from an address that is not known: wait %v, %v", wait, byLogin)
+	if wait, unknown := l.Take(home); wait == 0 || !unknown {
+		t.Errorf("from an address that is not known: wait %v, %v", wait, unknown)
 	}
 	home.Known = true
 	if wait, _ := l.Take(home); wait > 0 {
 		t.Errorf("the owner has to wait %v", wait)
+	}
+	if n, _ := tries(l, func(int) guess.Guess { return home }); n != 4 {
+		t.Errorf("an address that is known has %d guesses more, want 4", n)
+	}
+}
+
+func TestANeighbourWhoGuessesDoesNotLockTheOwnerOut(t *testing.T) {
+	l := guess.New((&clock{start}).now)
+	tries(l, func(n int) guess.Guess { return guess.Guess{Login: fmt.Sprint(n), From: from(1)} })
+	home := guess.Guess{Login: "anna", From: from(1)}
+	if wait, unknown := l.Take(home); wait == 0 || !unknown {
+		t.Errorf("an account that is not known there: wait %v, %v", wait, unknown)
+	}
+	home.Known = true
+	if wait, _ := l.Take(home); wait > 0 {
+		t.Errorf("the owner has to wait %v", wait)
+	}
+}
+
+func BenchmarkTake(b *testing.B) {
+	l := guess.New(time.Now)
+	for n := range guess.MaxRemembered {
+		l.Take(guess.Guess{Login: fmt.Sprint(n), From: from(n)})
+	}
+	b.ReportAllocs()
+	for n := 0; b.Loop(); n++ {
+		g := guess.Guess{Login: "anna", From: from(n)}
+		if wait, _ := l.Take(g); wait == 0 {
+			l.GiveBack(g)
+		}
 	}
 }
 

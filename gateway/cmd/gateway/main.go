@@ -88,6 +88,12 @@ func realMain(ctx context.Context) error {
 	if err := config.Parse(&f, "gateway", "The one door to the backend.", os.Args[1:], os.Stdout); err != nil {
 		return err
 	}
+	return assemble(ctx, f, nil)
+}
+
+// assemble runs the gateway until ctx ends. onListen, which may be nil, is told the
+// address.
+func assemble(ctx context.Context, f flags, onListen func(net.Addr)) error {
 	logger := f.Logger(os.Stderr, "gateway")
 	certificate, err := run.LoadCertificate(f.TLSCert, f.TLSKey, logger)
 	if err != nil {
@@ -125,6 +131,6 @@ func realMain(ctx context.Context) error {
 		return err
 	}
 	return run.Group(ctx, g.Run, func(ctx context.Context) error {
-		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Certificate: certificate, Logger: logger})
+		return run.HTTP(ctx, run.Server{Addr: f.Listen, Handler: g.Handler(), Certificate: certificate, Logger: logger, OnListen: onListen})
 	})
 }
