@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -34,6 +35,7 @@ type contract struct {
 	answered map[string]map[int]int        // how often, by operation and status
 	accepted map[string]sent               // by operation, the latest request that was answered with 2xx
 	last     []byte                        // the latest answer's body
+	opened   func()                        // is called when a stream of events has begun
 }
 
 // sent is a request as it was sent, and to what.
@@ -138,7 +140,7 @@ func (c *contract) Do(r *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	body, err := readAnswer(res)
+	body, err := c.readAnswer(res)
 	if err != nil {
 		return nil, fmt.Errorf("%s %s: read the answer: %w", r.Method, r.URL, err)
 	}
@@ -162,21 +164,25 @@ func (c *contract) Do(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// readAnswer reads a body; of a stream that does not end, the first event.
-func readAnswer(res *http.Response) ([]byte, error) {
+// readAnswer reads a body; of a stream that does not end, up to its first event.
+func (c *contract) readAnswer(res *http.Response) ([]byte, error) {
 	defer res.Body.Close()
 	if media, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); media != eventStream {
 		return io.ReadAll(res.Body)
 	}
+	if c.opened != nil {
+		c.opened()
+	}
 	var read []byte
-	one := make([]byte, 1)
-	for !bytes.HasSuffix(read, []byte("\n\n")) {
-		if _, err := res.Body.Read(one); err != nil {
+	for lines := bufio.NewReader(res.Body); ; {
+		line, err := lines.ReadBytes('\n')
+		if read = append(read, line...); err != nil {
 			return read, err
 		}
-		read = append(read, one[0])
+		if len(line) == 1 && bytes.Contains(read, []byte("\ndata:")) {
+			return read, nil
+		}
 	}
-	return read, nil
 }
 
 // check says in what an answer is not as the document has it.
@@ -241,6 +247,10 @@ func (c *contract) checkContent(at string, content openapi3.Content, contentType
 			}
 		}
 		return nil
+	case media == eventStream:
+		_, data, _ := bytes.Cut(body, []byte("\ndata:"))
+		data, _, _ = bytes.Cut(data, []byte("\n"))
+		return c.validateJSON(at, data)
 	case strings.HasSuffix(media, "json"):
 		return c.validateJSON(at, body)
 	}

@@ -107,6 +107,8 @@ func wrongs(op operation, p cast) (all []wrong) {
 			fallthrough
 		case param.Name == "If-Match":
 			add("of another version", header("If-Match", `"another"`), 412)
+		case param.Name == "Last-Event-ID":
+			add("from an event that was none", header("Last-Event-ID", "elsewhere"), 200, 422) // 200 begins with a reset
 		case param.Name == "Accept":
 			add("as a picture", header("Accept", "image/png"), 406)
 		}

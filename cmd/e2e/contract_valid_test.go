@@ -64,6 +64,14 @@ func accepting(media string) gate.RequestEditorFn {
 	}
 }
 
+// unless asks for what has changed only since an answer came.
+func unless(res *http.Response) gate.RequestEditorFn {
+	return func(_ context.Context, r *http.Request) error {
+		r.Header.Set("If-None-Match", res.Header.Get("ETag"))
+		return nil
+	}
+}
+
 func ptr[T any](v T) *T { return &v }
 
 // cast are those who act.
@@ -85,6 +93,7 @@ func (a *asker) askValid() cast {
 	}
 	a.askPages()
 	a.askAccounts(p)
+	a.askSessions(p)
 	a.askActivities(p)
 	a.askRules(p)
 	a.askFlags(p)
@@ -95,11 +104,14 @@ func (a *asker) askValid() cast {
 }
 
 func (a *asker) askPages() {
-	want[*gate.GetDocsResponse](a, 200)(a.GetDocsWithResponse(a.ctx))
-	want[*gate.GetKeysResponse](a, 200)(a.GetKeysWithResponse(a.ctx))
+	docs := want[*gate.GetDocsResponse](a, 200)(a.GetDocsWithResponse(a.ctx))
+	want[*gate.GetDocsResponse](a, 304)(a.GetDocsWithResponse(a.ctx, unless(docs.HTTPResponse)))
+	keys := want[*gate.GetKeysResponse](a, 200)(a.GetKeysWithResponse(a.ctx))
+	want[*gate.GetKeysResponse](a, 304)(a.GetKeysWithResponse(a.ctx, unless(keys.HTTPResponse)))
+	document := want[*gate.GetOpenAPIResponse](a, 200)(a.GetOpenAPIWithResponse(a.ctx))
+	want[*gate.GetOpenAPIResponse](a, 304)(a.GetOpenAPIWithResponse(a.ctx, unless(document.HTTPResponse)))
 	want[*gate.GetLiveResponse](a, 200)(a.GetLiveWithResponse(a.ctx))
 	want[*gate.GetMetricsResponse](a, 200)(a.GetMetricsWithResponse(a.ctx))
-	want[*gate.GetOpenAPIResponse](a, 200)(a.GetOpenAPIWithResponse(a.ctx))
 	want[*gate.GetReadyResponse](a, 200)(a.GetReadyWithResponse(a.ctx))
 }
 
@@ -128,7 +140,26 @@ func (a *asker) askAccounts(p cast) {
 	want[*gate.EraseMeResponse](a, 204)(a.EraseMeWithResponse(a.ctx, nil, token))
 	want[*gate.ChangeMeResponse](a, 404)(a.ChangeMeWithResponse(a.ctx, &gate.ChangeMeParams{IfMatch: me2.Headers200.ETag}, gate.ProfileChange{City: ptr("Ulm")}, token))
 	want[*gate.GetMeResponse](a, 404)(a.GetMeWithResponse(a.ctx, token))
+	want[*gate.ExportMeResponse](a, 404)(a.ExportMeWithResponse(a.ctx, token))
+	want[*gate.GetHomeResponse](a, 404)(a.GetHomeWithResponse(a.ctx, token))
 	want[*gate.GetProfileResponse](a, 404)(a.GetProfileWithResponse(a.ctx, fay.Id, as(p.anna)))
+}
+
+func (a *asker) askSessions(p cast) {
+	gil := a.h.register("gil")
+	a.h.as("gil")
+	own := want[*gate.ListSessionsResponse](a, 200)(a.ListSessionsWithResponse(a.ctx, as(gil))).JSON200.Items
+	other := own[slices.IndexFunc(own, func(s gate.OwnSession) bool { return !s.Current })].Id
+	want[*gate.EndSessionResponse](a, 404)(a.EndSessionWithResponse(a.ctx, other, as(p.anna)))
+	want[*gate.EndSessionResponse](a, 204)(a.EndSessionWithResponse(a.ctx, other, as(gil)))
+	want[*gate.ChangePasswordResponse](a, 422)(a.ChangePasswordWithResponse(a.ctx, gate.PasswordChange{Current: "wrong" + password, New: "another" + password}, as(gil)))
+	want[*gate.ChangePasswordResponse](a, 204)(a.ChangePasswordWithResponse(a.ctx, gate.PasswordChange{Current: password, New: "another" + password}, as(gil)))
+	want[*gate.ExportMeResponse](a, 200)(a.ExportMeWithResponse(a.ctx, as(gil)))
+	want[*gate.SignOutEverywhereResponse](a, 204)(a.SignOutEverywhereWithResponse(a.ctx, as(gil)))
+	want[*gate.GetDiscoveryResponse](a, 200)(a.GetDiscoveryWithResponse(a.ctx))
+	want[*gate.SignInOutsideResponse](a, 404)(a.SignInOutsideWithResponse(a.ctx, gate.OutsideCredentials{IdToken: "x.y.z"}))
+	want[*gate.RotateKeysResponse](a, 200)(a.RotateKeysWithResponse(a.ctx, gate.KeyRotation{}, as(p.admin)))
+	want[*gate.ListKeysResponse](a, 200)(a.ListKeysWithResponse(a.ctx, as(p.admin)))
 }
 
 func (a *asker) askActivities(p cast) {
@@ -180,6 +211,10 @@ func (a *asker) askActivities(p cast) {
 	want[*gate.ListLikesReceivedResponse](a, 200)(a.ListLikesReceivedWithResponse(a.ctx, &gate.ListLikesReceivedParams{Limit: one}, as(p.anna)))
 	want[*gate.ListVisitorsResponse](a, 200)(a.ListVisitorsWithResponse(a.ctx, &gate.ListVisitorsParams{Limit: one}, as(p.anna)))
 	want[*gate.ListVisitsResponse](a, 200)(a.ListVisitsWithResponse(a.ctx, &gate.ListVisitsParams{Limit: one}, as(p.anna)))
+	want[*gate.GetHomeResponse](a, 200)(a.GetHomeWithResponse(a.ctx, as(p.anna)))
+	want[*gate.ExportMeResponse](a, 200)(a.ExportMeWithResponse(a.ctx, as(p.anna)))
+	a.opened = func() { p.bert.act("visit", p.anna.id).is(http.StatusCreated) }
+	want[*gate.FollowEventsResponse](a, 200)(a.FollowEventsWithResponse(a.ctx, &gate.FollowEventsParams{}, as(p.anna)))
 	want[*gate.GetStatsResponse](a, 200)(a.GetStatsWithResponse(a.ctx, as(p.anna)))
 }
 

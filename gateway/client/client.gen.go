@@ -85,13 +85,29 @@ const (
 	CloudEventSpecversionN10 CloudEventSpecversion = "1.0"
 )
 
-// Defines values for ExportLineKind.
+// Defines values for ExportedAccountKind.
 const (
-	ExportLineKindAccount  ExportLineKind = "account"
-	ExportLineKindActivity ExportLineKind = "activity"
-	ExportLineKindChange   ExportLineKind = "change"
-	ExportLineKindEnd      ExportLineKind = "end"
-	ExportLineKindSession  ExportLineKind = "session"
+	ExportedAccountKindAccount ExportedAccountKind = "account"
+)
+
+// Defines values for ExportedActivityKind.
+const (
+	ExportedActivityKindActivity ExportedActivityKind = "activity"
+)
+
+// Defines values for ExportedChangeKind.
+const (
+	ExportedChangeKindChange ExportedChangeKind = "change"
+)
+
+// Defines values for ExportedEndKind.
+const (
+	ExportedEndKindEnd ExportedEndKind = "end"
+)
+
+// Defines values for ExportedSessionKind.
+const (
+	ExportedSessionKindSession ExportedSessionKind = "session"
 )
 
 // Defines values for FlagEntryUndoes.
@@ -735,11 +751,102 @@ type Evidence struct {
 
 // ExportLine defines model for ExportLine.
 type ExportLine struct {
-	Kind ExportLineKind `json:"kind"`
+	union json.RawMessage
 }
 
-// ExportLineKind defines model for ExportLine.Kind.
-type ExportLineKind string
+// ExportedAccount defines model for ExportedAccount.
+type ExportedAccount struct {
+	About string `json:"about"`
+
+	// BirthDate Null if it is not known.
+	BirthDate   *openapi_types.Date `json:"birth_date"`
+	City        string              `json:"city"`
+	DisplayName string              `json:"display_name"`
+
+	// Email Null if it is not known.
+	Email    *string             `json:"email"`
+	Handle   string              `json:"handle"`
+	Id       openapi_types.UUID  `json:"id"`
+	JoinedAt time.Time           `json:"joined_at"`
+	Kind     ExportedAccountKind `json:"kind"`
+	Roles    []Role              `json:"roles"`
+	Status   Status              `json:"status"`
+}
+
+// ExportedAccountKind defines model for ExportedAccount.Kind.
+type ExportedAccountKind string
+
+// ExportedActivity defines model for ExportedActivity.
+type ExportedActivity struct {
+	Id         openapi_types.UUID   `json:"id"`
+	Kind       ExportedActivityKind `json:"kind"`
+	OccurredAt time.Time            `json:"occurred_at"`
+	RecordedAt time.Time            `json:"recorded_at"`
+	Target     openapi_types.UUID   `json:"target"`
+	Type       ActivityType         `json:"type"`
+}
+
+// ExportedActivityKind defines model for ExportedActivity.Kind.
+type ExportedActivityKind string
+
+// ExportedChange An event of the account: the profile, roles or flag as of then.
+type ExportedChange struct {
+	At      time.Time           `json:"at"`
+	Flag    *openapi_types.UUID `json:"flag,omitempty"`
+	Kind    ExportedChangeKind  `json:"kind"`
+	Profile *struct {
+		About       *string `json:"about,omitempty"`
+		BirthDate   *string `json:"birth_date,omitempty"`
+		City        *string `json:"city,omitempty"`
+		DisplayName *string `json:"display_name,omitempty"`
+		Email       *string `json:"email,omitempty"`
+		Handle      *string `json:"handle,omitempty"`
+	} `json:"profile,omitempty"`
+	Roles *[]Role `json:"roles,omitempty"`
+	Rule  *string `json:"rule,omitempty"`
+
+	// Type The event's type.
+	Type string `json:"type"`
+}
+
+// ExportedChangeKind defines model for ExportedChange.Kind.
+type ExportedChangeKind string
+
+// ExportedEnd defines model for ExportedEnd.
+type ExportedEnd struct {
+	Kind ExportedEndKind `json:"kind"`
+
+	// Lines How many there were before this one.
+	Lines int `json:"lines"`
+}
+
+// ExportedEndKind defines model for ExportedEnd.Kind.
+type ExportedEndKind string
+
+// ExportedSession defines model for ExportedSession.
+type ExportedSession struct {
+	CreatedAt time.Time `json:"created_at"`
+
+	// Current Whether the access token of this request is of this session.
+	Current bool `json:"current"`
+
+	// ExpiresAt When it ends, unless it is refreshed before.
+	ExpiresAt time.Time           `json:"expires_at"`
+	Id        openapi_types.UUID  `json:"id"`
+	Kind      ExportedSessionKind `json:"kind"`
+
+	// LastUsedAt When it was last refreshed.
+	LastUsedAt time.Time `json:"last_used_at"`
+
+	// Network The network that it was started from, a /24 of IPv4 or a /48 of IPv6.
+	Network *string `json:"network"`
+
+	// UserAgent As the program called itself that signed in, at most 256 bytes.
+	UserAgent *string `json:"user_agent"`
+}
+
+// ExportedSessionKind defines model for ExportedSession.Kind.
+type ExportedSessionKind string
 
 // FieldError defines model for FieldError.
 type FieldError struct {
@@ -2278,6 +2385,146 @@ type RefreshJSONRequestBody = Refresh
 // RegisterJSONRequestBody defines body for Register for application/json ContentType.
 type RegisterJSONRequestBody = Registration
 
+// AsExportedAccount returns the union data inside the ExportLine as a ExportedAccount
+func (t ExportLine) AsExportedAccount() (ExportedAccount, error) {
+	var body ExportedAccount
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedAccount overwrites any union data inside the ExportLine as the provided ExportedAccount
+func (t *ExportLine) FromExportedAccount(v ExportedAccount) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedAccount performs a merge with any union data inside the ExportLine, using the provided ExportedAccount
+func (t *ExportLine) MergeExportedAccount(v ExportedAccount) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedChange returns the union data inside the ExportLine as a ExportedChange
+func (t ExportLine) AsExportedChange() (ExportedChange, error) {
+	var body ExportedChange
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedChange overwrites any union data inside the ExportLine as the provided ExportedChange
+func (t *ExportLine) FromExportedChange(v ExportedChange) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedChange performs a merge with any union data inside the ExportLine, using the provided ExportedChange
+func (t *ExportLine) MergeExportedChange(v ExportedChange) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedSession returns the union data inside the ExportLine as a ExportedSession
+func (t ExportLine) AsExportedSession() (ExportedSession, error) {
+	var body ExportedSession
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedSession overwrites any union data inside the ExportLine as the provided ExportedSession
+func (t *ExportLine) FromExportedSession(v ExportedSession) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedSession performs a merge with any union data inside the ExportLine, using the provided ExportedSession
+func (t *ExportLine) MergeExportedSession(v ExportedSession) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedActivity returns the union data inside the ExportLine as a ExportedActivity
+func (t ExportLine) AsExportedActivity() (ExportedActivity, error) {
+	var body ExportedActivity
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedActivity overwrites any union data inside the ExportLine as the provided ExportedActivity
+func (t *ExportLine) FromExportedActivity(v ExportedActivity) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedActivity performs a merge with any union data inside the ExportLine, using the provided ExportedActivity
+func (t *ExportLine) MergeExportedActivity(v ExportedActivity) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+// AsExportedEnd returns the union data inside the ExportLine as a ExportedEnd
+func (t ExportLine) AsExportedEnd() (ExportedEnd, error) {
+	var body ExportedEnd
+	err := json.Unmarshal(t.union, &body)
+	return body, err
+}
+
+// FromExportedEnd overwrites any union data inside the ExportLine as the provided ExportedEnd
+func (t *ExportLine) FromExportedEnd(v ExportedEnd) error {
+	b, err := json.Marshal(v)
+	t.union = b
+	return err
+}
+
+// MergeExportedEnd performs a merge with any union data inside the ExportLine, using the provided ExportedEnd
+func (t *ExportLine) MergeExportedEnd(v ExportedEnd) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+
+	merged, err := runtime.JSONMerge(t.union, b)
+	t.union = merged
+	return err
+}
+
+func (t ExportLine) MarshalJSON() ([]byte, error) {
+	b, err := t.union.MarshalJSON()
+	return b, err
+}
+
+func (t *ExportLine) UnmarshalJSON(b []byte) error {
+	err := t.union.UnmarshalJSON(b)
+	return err
+}
+
 // AsNewBacktestRule0 returns the union data inside the NewBacktest_Rule as a NewBacktestRule0
 func (t NewBacktest_Rule) AsNewBacktestRule0() (NewBacktestRule0, error) {
 	var body NewBacktestRule0
@@ -2517,7 +2764,7 @@ type ClientInterface interface {
 
 	// PostActivityWithBody Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2526,7 +2773,7 @@ type ClientInterface interface {
 
 	// PostActivity Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -2551,7 +2798,7 @@ type ClientInterface interface {
 
 	// RotateKeysWithBody Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -2560,7 +2807,7 @@ type ClientInterface interface {
 
 	// RotateKeys Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3278,7 +3525,7 @@ func (c *Client) GetReady(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // PostActivityWithBody Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3297,7 +3544,7 @@ func (c *Client) PostActivityWithBody(ctx context.Context, contentType string, b
 
 // PostActivity Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -3352,7 +3599,7 @@ func (c *Client) ListKeys(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // RotateKeysWithBody Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes any type of body and a specified content type.
 //
@@ -3371,7 +3618,7 @@ func (c *Client) RotateKeysWithBody(ctx context.Context, contentType string, bod
 
 // RotateKeys Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8013,7 +8260,7 @@ type ClientWithResponsesInterface interface {
 
 	// PostActivityWithBodyWithResponse Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8022,7 +8269,7 @@ type ClientWithResponsesInterface interface {
 
 	// PostActivityWithResponse Say that one visited or liked somebody, or takes a like back
 	//
-	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+	// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8049,7 +8296,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8058,7 +8305,7 @@ type ClientWithResponsesInterface interface {
 
 	// RotateKeysWithResponse Make the next key that access tokens are signed with
 	//
-	// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+	// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -10692,7 +10939,7 @@ func (c *ClientWithResponses) GetReadyWithResponse(ctx context.Context, reqEdito
 
 // PostActivityWithBodyWithResponse Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10707,7 +10954,7 @@ func (c *ClientWithResponses) PostActivityWithBodyWithResponse(ctx context.Conte
 
 // PostActivityWithResponse Say that one visited or liked somebody, or takes a like back
 //
-// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
+// 201 means durable. With the same id again the answer is 200 and what was written first, so that it is safe to repeat; a gateway that got no answer from a service does so itself, and then 200 may answer a first request. occurred_at may be up to 72 hours ago and 5 seconds ahead; without it the server's time counts. The body has at most 4 KiB. Class write.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10752,7 +10999,7 @@ func (c *ClientWithResponses) ListKeysWithResponse(ctx context.Context, reqEdito
 
 // RotateKeysWithBodyWithResponse Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -10767,7 +11014,7 @@ func (c *ClientWithResponses) RotateKeysWithBodyWithResponse(ctx context.Context
 
 // RotateKeysWithResponse Make the next key that access tokens are signed with
 //
-// It is published at once and signs in fifteen minutes; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
+// It is published at once and signs in half an hour; no token is refused for it. If there is such a key already, nothing is done. With compromised it signs at once and the others are destroyed: whoever checks tokens believes the old ones for eleven minutes more at most, and the new one after a minute and a quarter at most. Nobody is signed out. Needs the role admin. Class moderation.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11926,6 +12173,9 @@ func ParseGetKeysResponse(rsp *http.Response) (*GetKeysResponse, error) {
 		}
 		response.JSON200 = &dest
 
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -11985,6 +12235,9 @@ func ParseGetDocsResponse(rsp *http.Response) (*GetDocsResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 304:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
@@ -12076,6 +12329,9 @@ func ParseGetOpenAPIResponse(rsp *http.Response) (*GetOpenAPIResponse, error) {
 			return nil, err
 		}
 		response.JSON200 = &dest
+
+	case rsp.StatusCode == 304:
+		break // No content-type
 
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
@@ -12938,6 +13194,9 @@ func ParseExportMeResponse(rsp *http.Response) (*ExportMeResponse, error) {
 	}
 
 	switch {
+	case rsp.StatusCode == 200:
+		break // No content-type
+
 	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
 		var dest Problem
 		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
