@@ -267,6 +267,11 @@ func TestWhatClientsCauseDoesNotOpenTheBreaker(t *testing.T) {
 		<-entered
 		leave()
 		<-done
+	}
+	if _, _, _, _, state := gateway.Standing(up); state != "closed" {
+		t.Errorf("after clients have left the breaker is %s", state)
+	}
+	for range 30 {
 		h.do("POST", "/v1/sessions?busy", "{}")
 		h.do("POST", "/v1/sessions?break", "{}")
 	}
