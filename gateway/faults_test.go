@@ -264,7 +264,11 @@ func TestWhatClientsCauseDoesNotOpenTheBreaker(t *testing.T) {
 			defer close(done)
 			h.do("POST", "/v1/sessions?leave", "{}", func(r *http.Request) { *r = *r.WithContext(ctx) })
 		}()
-		<-entered
+		select {
+		case <-entered:
+		case <-done:
+			t.Fatal("the service was not asked")
+		}
 		leave()
 		<-done
 	}
