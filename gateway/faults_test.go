@@ -264,9 +264,18 @@ func TestWhatClientsCauseDoesNotOpenTheBreaker(t *testing.T) {
 			defer close(done)
 			h.do("POST", "/v1/sessions?leave", "{}", func(r *http.Request) { *r = *r.WithContext(ctx) })
 		}()
-		<-entered
+		select {
+		case <-entered:
+		case <-done:
+			t.Fatal("the service was not asked")
+		}
 		leave()
 		<-done
+	}
+	if _, _, _, _, state := gateway.Standing(up); state != "closed" {
+		t.Errorf("after clients have left the breaker is %s", state)
+	}
+	for range 30 {
 		h.do("POST", "/v1/sessions?busy", "{}")
 		h.do("POST", "/v1/sessions?break", "{}")
 	}
