@@ -6,17 +6,18 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"net/http"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/oapi-codegen/runtime/types"
 
 	"github.com/meet5/backend/activity"
 	"github.com/meet5/backend/cmd/backend"
 	"github.com/meet5/backend/cmd/ingest"
 	"github.com/meet5/backend/cmd/simulation"
+	"github.com/meet5/backend/gateway/client"
 )
 
 // What the demo signs in with. It is no secret: a demo is not for the open net.
@@ -30,6 +31,8 @@ const (
 	demoDays    = 7
 	// demoPace is the pause between two acts of the live traffic.
 	demoPace = 300 * time.Millisecond
+	// demoPatience is how long it waits for an answer.
+	demoPatience = 30 * time.Second
 	// demoCheatAfter and demoCheatEvery are when somebody new joins who likes too
 	// fast; demoCheats is how often.
 	demoCheatAfter = 15 * time.Second
@@ -54,7 +57,7 @@ type demo struct {
 	url         string
 	con         *console
 	admin, pass string
-	client      *http.Client
+	client      *client.ClientWithResponses
 	random      *rand.Rand
 	tokens      map[string]string // by handle
 }
@@ -62,13 +65,15 @@ type demo struct {
 func newDemo(b *backend.Backend, url, adminEmail, adminPassword string, con *console) *demo {
 	return &demo{
 		Backend: b, url: url, con: con, admin: adminEmail, pass: adminPassword,
-		client: &http.Client{Timeout: 30 * time.Second},
 		random: rand.New(rand.NewPCG(uint64(time.Now().UnixNano()), 5)), //nolint:gosec // made-up traffic
 		tokens: make(map[string]string),
 	}
 }
 
-func (d *demo) run(ctx context.Context) error {
+func (d *demo) run(ctx context.Context) (err error) {
+	if d.client, err = client.NewClientWithResponses(d.url, client.WithHTTPClient(&http.Client{Timeout: demoPatience})); err != nil {
+		return fmt.Errorf("demo: %w", err)
+	}
 	now := time.Now().UTC().Truncate(time.Second)
 	// The seed is fixed, so that a second start knows the members of the first.
 	world, err := simulation.New(simulation.Config{Seed: 5, Members: demoMembers, Days: demoDays, CheatsPer: 1, Until: now})
@@ -106,38 +111,46 @@ Next: the README's tour, or %s/docs. Ctrl-C ends it; the data stays in the folde
 func (d *demo) people(ctx context.Context) (anna uuid.UUID, err error) {
 	for _, p := range []struct {
 		handle, name string
-		roles        []string
+		roles        []client.Role
 	}{
 		{"anna", "Anna", nil},
-		{"mod", "Mo (moderator)", []string{"moderator"}},
-		{"analyst", "Alex (analyst)", []string{"analyst"}},
-		{"traffic", "Traffic of the demo", []string{"service"}},
+		{"mod", "Mo (moderator)", []client.Role{client.RoleModerator}},
+		{"analyst", "Alex (analyst)", []client.Role{client.RoleAnalyst}},
+		{"traffic", "Traffic of the demo", []client.Role{client.RoleService}},
 	} {
-		status, err := d.call(ctx, "", http.MethodPost, "/v1/users", map[string]string{
-			"handle": p.handle, "email": p.handle + "@demo.example", "password": demoPassword,
-			"display_name": p.name, "birth_date": "1990-05-05", "city": "Frankfurt",
-		}, nil)
-		if err != nil && status != http.StatusConflict { // there since an earlier start
+		city := "Frankfurt"
+		born, err := d.client.RegisterWithResponse(ctx, client.Registration{
+			Handle: p.handle, Email: types.Email(p.handle + "@demo.example"), Password: demoPassword,
+			DisplayName: p.name, BirthDate: types.Date{Time: time.Date(1990, 5, 5, 0, 0, 0, 0, time.UTC)}, City: &city,
+		})
+		if err != nil {
+			return uuid.Nil, err
+		}
+		if err := refused(born.HTTPResponse, born.Body); err != nil && born.StatusCode() != http.StatusConflict { // there since an earlier start
 			return uuid.Nil, err
 		}
 		if err := d.signIn(ctx, p.handle, demoPassword); err != nil {
 			return uuid.Nil, err
 		}
-		var me struct {
-			ID    uuid.UUID `json:"id"`
-			Roles []string  `json:"roles"`
+		me, err := d.client.GetMeWithResponse(ctx, d.as(p.handle))
+		if err == nil {
+			err = refused(me.HTTPResponse, me.Body)
 		}
-		if _, err := d.call(ctx, p.handle, http.MethodGet, "/v1/me", nil, &me); err != nil {
+		if err != nil {
 			return uuid.Nil, err
 		}
 		if p.handle == "anna" {
-			anna = me.ID
+			anna = me.JSON200.Id
 		}
-		if len(p.roles) > 0 && len(me.Roles) == 0 {
+		if len(p.roles) > 0 && len(me.JSON200.Roles) == 0 {
 			if err := d.signIn(ctx, d.admin, d.pass); err != nil {
 				return uuid.Nil, err
 			}
-			if _, err := d.call(ctx, d.admin, http.MethodPost, "/v1/admin/users/"+me.ID.String()+"/roles", map[string][]string{"roles": p.roles}, nil); err != nil {
+			given, err := d.client.SetRolesWithResponse(ctx, me.JSON200.Id, client.Roles{Roles: p.roles}, d.as(d.admin))
+			if err == nil {
+				err = refused(given.HTTPResponse, given.Body)
+			}
+			if err != nil {
 				return uuid.Nil, err
 			}
 			if err := d.signIn(ctx, p.handle, demoPassword); err != nil { // for a token with the role
@@ -238,21 +251,21 @@ func (d *demo) batch(ctx context.Context, posts []post) error {
 		body.Write(append(line, '\n'))
 	}
 	for attempt := 0; ; attempt++ {
-		status, answer, err := d.send(ctx, "traffic", http.MethodPost, "/v1/activities/batch", "application/x-ndjson", body.Bytes())
-		if status == http.StatusUnauthorized && attempt == 0 {
+		answer, err := d.client.PostBatchWithBodyWithResponse(ctx, "application/x-ndjson", bytes.NewReader(body.Bytes()), d.as("traffic"))
+		if err != nil {
+			return err
+		}
+		if answer.StatusCode() == http.StatusUnauthorized && attempt == 0 {
 			if err := d.signIn(ctx, "traffic", demoPassword); err != nil {
 				return err
 			}
 			continue
 		}
-		if err != nil {
+		if err := refused(answer.HTTPResponse, answer.Body); err != nil {
 			return err
 		}
-		for line := range bytes.Lines(answer) {
-			var a struct {
-				Status int    `json:"status"`
-				Detail string `json:"detail"`
-			}
+		for line := range bytes.Lines(answer.Body) {
+			var a client.BatchLine
 			if err := json.Unmarshal(line, &a); err != nil || a.Status >= http.StatusBadRequest {
 				return errors.Join(err, fmt.Errorf("an activity was refused: %s", line))
 			}
@@ -262,47 +275,24 @@ func (d *demo) batch(ctx context.Context, posts []post) error {
 }
 
 func (d *demo) signIn(ctx context.Context, login, password string) error {
-	var s struct {
-		AccessToken string `json:"access_token"`
+	s, err := d.client.SignInWithResponse(ctx, client.Credentials{Login: login, Password: password})
+	if err == nil {
+		err = refused(s.HTTPResponse, s.Body)
 	}
-	_, err := d.call(ctx, "", http.MethodPost, "/v1/sessions", map[string]string{"login": login, "password": password}, &s)
-	d.tokens[login] = s.AccessToken
-	return err
+	if err != nil {
+		return err
+	}
+	d.tokens[login] = s.JSON201.AccessToken
+	return nil
 }
 
-// call sends JSON as one who has signed in ("" is nobody) and reads JSON back.
-func (d *demo) call(ctx context.Context, as, method, path string, body, into any) (status int, err error) {
-	var sent []byte
-	if body != nil {
-		if sent, err = json.Marshal(body); err != nil {
-			return 0, err
-		}
-	}
-	status, answer, err := d.send(ctx, as, method, path, "application/json", sent)
-	if err == nil && into != nil {
-		err = json.Unmarshal(answer, into)
-	}
-	return status, err
-}
+// as signs a request as one who has signed in.
+func (d *demo) as(login string) client.RequestEditorFn { return client.Bearer(d.tokens[login]) }
 
-func (d *demo) send(ctx context.Context, as, method, path, contentType string, body []byte) (status int, answer []byte, err error) {
-	r, err := http.NewRequestWithContext(ctx, method, d.url+path, bytes.NewReader(body))
-	if err != nil {
-		return 0, nil, err
+// refused is the error of an answer that says no; nil for any other.
+func refused(res *http.Response, body []byte) error {
+	if res.StatusCode < http.StatusBadRequest {
+		return nil
 	}
-	if body != nil {
-		r.Header.Set("Content-Type", contentType)
-	}
-	if as != "" {
-		r.Header.Set("Authorization", "Bearer "+d.tokens[as])
-	}
-	res, err := d.client.Do(r)
-	if err != nil {
-		return 0, nil, err
-	}
-	defer res.Body.Close()
-	if answer, err = io.ReadAll(res.Body); err == nil && res.StatusCode >= http.StatusBadRequest {
-		err = fmt.Errorf("%s %s: %s: %s", method, path, res.Status, answer)
-	}
-	return res.StatusCode, answer, err
+	return fmt.Errorf("%s %s: %s: %s", res.Request.Method, res.Request.URL.Path, res.Status, body)
 }
