@@ -31,10 +31,19 @@ func freePort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// TestEveryServiceAsAProcessOfItsOwn runs two instances of each service and one
-// gateway, as compose.yaml does, and the main job through them. One instance of
-// each is killed in the middle.
-func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
+// apart is every service as processes of their own, on real services, as compose.yaml
+// runs them.
+type apart struct {
+	*house
+	where     backend.Where
+	services  []string               // the last is the gateway, of which there is one
+	instances map[string][]*exec.Cmd // by service
+}
+
+// runApart starts so many instances of each service and a gateway, and waits until all are
+// ready.
+func runApart(t *testing.T, instances int) *apart {
+	t.Helper()
 	where := realServices(t)
 	dbs, mongodb, err := backend.Connect(t.Context(), where)
 	if err != nil {
@@ -59,7 +68,6 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 			t.Fatalf("build %s: %v: %s", name, err, out)
 		}
 	}
-	const instances = 2
 	addresses := map[string][]string{}
 	var environment []string
 	for _, name := range services[:4] {
@@ -79,7 +87,7 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 	environment = append(append(os.Environ(), environment...),
 		"MEET5_MONGO="+where.Mongo, "MEET5_AMQP="+where.AMQP, "MEET5_PREFIX="+where.Prefix, "MEET5_RATE_LIMITS=off",
 		"MEET5_ADMIN_EMAIL="+adminEmail, "MEET5_ADMIN_PASSWORD="+password)
-	first := map[string]*exec.Cmd{}
+	all := &apart{where: where, services: services, instances: make(map[string][]*exec.Cmd)}
 	for _, name := range services {
 		for i, address := range addresses[name] {
 			cmd := exec.Command(filepath.Join(bin, name)) //nolint:gosec // our own programs
@@ -96,25 +104,30 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 					t.Logf("%s %d: %s", name, i, printed.String())
 				}
 			})
-			if i == 0 {
-				first[name] = cmd
-			}
+			all.instances[name] = append(all.instances[name], cmd)
 		}
 	}
-	h := &house{t: t, url: "http://" + addresses["gateway"][0]}
+	all.house = &house{t: t, url: "http://" + addresses["gateway"][0]}
 	for _, name := range services {
 		for _, address := range addresses[name] {
 			eventually(t, name+" becomes ready", func() (any, bool) { return ready(t.Context(), address) })
 		}
 	}
+	return all
+}
 
+// TestEveryServiceAsAProcessOfItsOwn runs two instances of each service and one
+// gateway, as compose.yaml does, and the main job through them. One instance of
+// each is killed in the middle.
+func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
+	h := runApart(t, 2)
 	anna, bert, mod := h.register("anna"), h.register("bert"), h.with("mod", "moderator")
 	bert.act("visit", anna.id).is(http.StatusCreated)
 	eventually(t, "anna's visitors", func() (any, bool) {
 		l := anna.list("/v1/me/visitors")
 		return l, names(l) == "bert"
 	})
-	tools, err := backend.OpenTools(t.Context(), where, slog.New(slog.DiscardHandler))
+	tools, err := backend.OpenTools(t.Context(), h.where, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -137,8 +150,8 @@ func TestEveryServiceAsAProcessOfItsOwn(t *testing.T) {
 	hearing := target.listen(t.Context())
 	bert.act("visit", target.id).is(http.StatusCreated)
 	hearing.hears("visit " + bert.id.String())
-	for _, name := range services[:4] { // one of each dies under way
-		_ = first[name].Process.Kill()
+	for _, name := range h.services[:4] { // one of each dies under way
+		_ = h.instances[name][0].Process.Kill()
 	}
 	// A request that was under way at the instance that died gets 503. The IDs are
 	// the client's, so it sends the same again.
