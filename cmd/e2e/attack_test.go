@@ -21,7 +21,7 @@ import (
 // the others; one with an id in it that needs no role has to be spoken of in owned.
 func TestAttacksAtTheFrontDoorFail(t *testing.T) {
 	bothWays(t, func(t *testing.T, where backend.Where) {
-		a := newAsker(openWith(t, backend.Config{Where: where, Issuer: contractIssuer}))
+		a := newAskerOf(t, where)
 		p := a.askValid()
 		attack := func(name string, test func(cast)) {
 			t.Run(name, func(t *testing.T) {

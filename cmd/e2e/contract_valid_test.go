@@ -7,10 +7,12 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"testing"
 	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/cmd/backend"
 	"github.com/meet5/backend/events"
 	gate "github.com/meet5/backend/gateway/client"
 )
@@ -22,8 +24,19 @@ const contractRule = "contract-likes"
 type asker struct {
 	*contract
 	*gate.ClientWithResponses
-	h   *house
-	ctx context.Context
+	h       *house
+	ctx     context.Context
+	outside *signer // nil if the house has none
+}
+
+// newAskerOf asks a house that was told its issuer, and that knows an outside
+// provider.
+func newAskerOf(t *testing.T, where backend.Where) *asker {
+	t.Helper()
+	outside := newSigner(t)
+	a := newAsker(openWith(t, backend.Config{Where: where, Issuer: "https://id.example.org", OutsideIssuer: outside.URL, OutsideClient: outsideApp}))
+	a.outside = outside
+	return a
 }
 
 func newAsker(h *house) *asker {
@@ -157,7 +170,13 @@ func (a *asker) askSessions(p cast) {
 	want[*gate.ExportMeResponse](a, 200)(a.ExportMeWithResponse(a.ctx, as(gil)))
 	want[*gate.SignOutEverywhereResponse](a, 204)(a.SignOutEverywhereWithResponse(a.ctx, as(gil)))
 	want[*gate.GetDiscoveryResponse](a, 200)(a.GetDiscoveryWithResponse(a.ctx))
-	want[*gate.SignInOutsideResponse](a, 404)(a.SignInOutsideWithResponse(a.ctx, gate.OutsideCredentials{IdToken: "x.y.z"}))
+	outside := gate.OutsideCredentials{IdToken: a.outside.idToken(), Profile: &gate.OutsideProfile{Handle: "gil", DisplayName: "Hal"}}
+	outside.Profile.BirthDate.Time = time.Date(1990, 1, 31, 0, 0, 0, 0, time.UTC)
+	want[*gate.SignInOutsideResponse](a, 409)(a.SignInOutsideWithResponse(a.ctx, outside))
+	outside.IdToken, outside.Profile.Handle = a.outside.idToken(), "hal"
+	hal := want[*gate.SignInOutsideResponse](a, 201)(a.SignInOutsideWithResponse(a.ctx, outside)).JSON201
+	want[*gate.SignInOutsideResponse](a, 401)(a.SignInOutsideWithResponse(a.ctx, outside))
+	want[*gate.ChangePasswordResponse](a, 409)(a.ChangePasswordWithResponse(a.ctx, gate.PasswordChange{Current: password, New: "another" + password}, gate.Bearer(hal.AccessToken)))
 	want[*gate.RotateKeysResponse](a, 200)(a.RotateKeysWithResponse(a.ctx, gate.KeyRotation{}, as(p.admin)))
 	want[*gate.ListKeysResponse](a, 200)(a.ListKeysWithResponse(a.ctx, as(p.admin)))
 }
