@@ -9,7 +9,7 @@
 //     What cannot be resumed any more is said to be so: a notice of the kind
 //     Reset. A notice may come twice;
 //   - who is told of something finds it in their lists: nothing is told before the
-//     read models hold it, and nothing of an actor who is hidden at that time.
+//     read models hold it, and nothing of an actor whom they hide at that time.
 //     What comes back when they are restored is in the lists and is not told;
 //   - a partition's notices come in the order of the log;
 //   - memory is bounded: so many streams of a member and in all, and so many
