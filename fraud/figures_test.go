@@ -117,10 +117,12 @@ func TestHowManyBacktestsWaitAndRunIsShown(t *testing.T) {
 	defer open()
 	first := s.request(`{"rules": ["three-likes"]}`)
 	s.await(first.ID, queue.Running)
-	s.request(`{"rules": ["three-likes"]}`)
-	last := s.request(`{"rules": ["three-likes"]}`)
+	second := s.request(`{"rules": ["three-likes"]}`)
+	third := s.request(`{"rules": ["three-likes"]}`)
 	shows(2, 1)
 	open()
-	s.await(last.ID, queue.Done)
+	for _, b := range []backtestItem{first, second, third} {
+		s.await(b.ID, queue.Done)
+	}
 	shows(0, 0)
 }

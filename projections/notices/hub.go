@@ -31,6 +31,7 @@ type Hub struct {
 	recent   []recent
 	missing  int           // partitions whose beginning is not known yet
 	begun    chan struct{} // closed once none is
+	opened   chan struct{} // closed, and made anew, when there is a stream where there was none
 	streams  map[uuid.UUID][]*Stream
 	open     int
 	stats    Stats
@@ -53,7 +54,7 @@ func New(cfg Config) (*Hub, error) {
 	n := cfg.Log.Partitions()
 	h := &Hub{cfg: cfg, rereads: make(chan struct{}, maxRereads),
 		position: make(Place, n), recent: make([]recent, n), missing: n,
-		begun: make(chan struct{}), streams: make(map[uuid.UUID][]*Stream)}
+		begun: make(chan struct{}), opened: make(chan struct{}), streams: make(map[uuid.UUID][]*Stream)}
 	follow := subscription.Config{Log: cfg.Log, Group: Group, Handler: h.handle, Logger: cfg.Logger, Clock: cfg.Clock,
 		Ledger: &beginning{Ledger: subscription.NewMemory(), hub: h}}
 	if cfg.Follow != nil {
@@ -61,7 +62,7 @@ func New(cfg Config) (*Hub, error) {
 		if err != nil {
 			return nil, fmt.Errorf("follow the activity log: %w", err)
 		}
-		follow.Bus = bus
+		follow.Bus = listening{bus, h}
 	}
 	h.sub = subscription.New(follow)
 	return h, nil
@@ -256,7 +257,10 @@ func (h *Hub) enter(member uuid.UUID) (*Stream, Place, error) {
 	}
 	s := &Stream{hub: h, member: member, ready: make(chan struct{}, 1)}
 	h.streams[member] = append(h.streams[member], s)
-	h.open++
+	if h.open++; h.open == 1 {
+		close(h.opened)
+		h.opened = make(chan struct{})
+	}
 	return s, h.position, nil
 }
 

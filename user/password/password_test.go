@@ -66,7 +66,8 @@ func TestADamagedHashIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, phc := range []string{
-		"x", "$", "$$$$$", good[1:], good[:len(good)-1], good + "$", good + "=",
+		"x", "$", "$$$$$", good[1:], good + "$", good + "=",
+		good[:len(good)-2], // one character fewer may be a shorter hash, another one
 		strings.Replace(good, "argon2id", "argon2i", 1),
 		strings.Replace(good, "v=19", "v=16", 1),
 		strings.Replace(good, "m=19456", "m=99999999", 1),
