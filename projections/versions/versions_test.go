@@ -147,7 +147,7 @@ func (w *world) killed(at int64, arrives bool) (through bool) {
 	if through = !m.dead.Load(); through && (err != nil || at < 20) {
 		w.Fatalf("it was through after %d commands: %v", m.sent.Load(), err)
 	}
-	m.gone.Wait()
+	m.rest()
 
 	left := w.state()
 	w.pass(versions.Lease)
@@ -353,7 +353,7 @@ func TestADropMayBeKilledAnywhere(t *testing.T) {
 		if through && err != nil {
 			t.Fatal(err)
 		}
-		m.gone.Wait()
+		m.rest()
 		die()
 		if s := w.state(); !through && (len(s.Dropping) > 0 || len(s.Kept) > 0) {
 			// It may be done by now: what arrived takes its time.

@@ -218,16 +218,16 @@ type mortal struct {
 	arrives bool
 	die     context.CancelFunc
 
-	gone        sync.WaitGroup
 	sent        atomic.Int64
 	dying, dead atomic.Bool
+	gone        chan struct{} // closed once a dead one has let go of the server
 }
 
 var errDead = errors.New("the process is dead")
 
 // doom begins to count commands.
 func (m *mortal) doom(at int64, arrives bool, die context.CancelFunc) {
-	m.at, m.arrives, m.die = at, arrives, die
+	m.at, m.arrives, m.die, m.gone = at, arrives, die, make(chan struct{})
 	m.doomed.Store(true)
 }
 
@@ -246,7 +246,18 @@ func (m *mortal) kill() {
 		return
 	}
 	m.die()
-	m.gone.Go(func() { _ = m.client.Disconnect(context.Background()) }) // so that nothing waits for it
+	go func() { // so that nothing waits for it
+		defer close(m.gone)
+		_ = m.client.Disconnect(context.Background())
+	}()
+}
+
+// rest has one that lives die quietly, and waits until one that was killed is gone:
+// the command that kills may be one of the driver's own, which nobody else waits for.
+func (m *mortal) rest() {
+	if m.dead.Swap(true) {
+		<-m.gone
+	}
 }
 
 // DialContext implements the driver's dialer.
