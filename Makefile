@@ -56,7 +56,7 @@ test-modules:
 		echo 'NO RACE DETECTOR: there is no C compiler; install gcc to have it.' >&2; \
 		if [[ -n $${CI-} ]]; then exit 1; fi; \
 	fi
-	@$(call each,go test $(RACE) $(TESTFLAGS) ./...)
+	@$(call each,go test $(RACE) -timeout 30m $(TESTFLAGS) ./...)
 	@if [[ -z $${AMQP_URL-} || -z $${MONGODB_URI-} ]]; then \
 		echo 'SKIPPED: every test that needs RabbitMQ or MongoDB; see the top of this output for how to get them.' >&2; \
 	fi
