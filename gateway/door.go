@@ -27,6 +27,10 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	identify(w, r)
 	protect(w, r)
 	checkTrace(r.Header)
+	if err := checkForm(r); err != nil {
+		g.refuse(w, r, "", start, err)
+		return
+	}
 	rs := g.routes.find(r.URL)
 	if rs == nil {
 		g.refuse(w, r, "", start, problem.NotFound("there is nothing at this address"))
@@ -150,6 +154,7 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 		ctx, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
 	}
+	r.Trailer = nil // it is no header, and is to be none behind us
 	rt.to.ServeHTTP(sw, r.WithContext(withPlan(ctx, p)))
 }
 

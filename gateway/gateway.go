@@ -7,6 +7,8 @@
 //     spelling of a path leads to /internal;
 //   - without a good token, nothing but the public routes gets any further than
 //     the door. The services check again by themselves;
+//   - a request that HTTP/1.1 could not say as it came, or that says a thing twice, is a
+//     400, so that no service reads another one than the gateway did;
 //   - what a client says about who it is and where it comes from (X-Forwarded-*,
 //     Forwarded, X-Real-Ip and their like) reaches no service;
 //   - each user, or each address where there is no user, has a rate per class of

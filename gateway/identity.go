@@ -14,12 +14,14 @@ import (
 
 const requestIDHeader = "X-Request-Id"
 
-// stripIdentity drops what only a proxy of ours could know, or may say.
+// stripIdentity drops what only a proxy of ours could know, or may say, and what a
+// client says of the connection that it has with us.
 func stripIdentity(h http.Header) {
 	for name := range h {
 		switch name {
 		case "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip",
-			"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", web.TimeoutHeader:
+			"X-Original-Url", "X-Rewrite-Url", "X-Http-Method-Override", web.TimeoutHeader,
+			"Te", "Trailer", "Expect", "Http2-Settings":
 			delete(h, name)
 		default:
 			if strings.HasPrefix(name, "X-Forwarded") {

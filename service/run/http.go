@@ -20,8 +20,9 @@ const (
 	// maxHeaderBytes has room for a token and cookies that are not ours.
 	maxHeaderBytes = 32 << 10
 	// writeTimeout is how long a client may take to receive what is ready for it, a
-	// piece of an answer at a time. It ends those that ask and do not read; an answer
-	// that is read may take for ever.
+	// piece of an answer at a time. It ends those that ask and do not read, be it the
+	// connection that they do not read or a stream of it; an answer that is read may
+	// take for ever.
 	writeTimeout = 30 * time.Second
 	// maxConcurrent is how many requests of an HTTP/2 connection are served at once.
 	maxConcurrent = 128
@@ -46,7 +47,12 @@ type Server struct {
 	Logger *slog.Logger
 	// OnListen, if set, is told the address once connections are accepted.
 	OnListen func(addr net.Addr)
+
+	patience patience // the usual one if zero
 }
+
+// patience is how long a server waits for its clients.
+type patience struct{ header, idle, write, pingAfter, ping time.Duration }
 
 type drainingKey struct{}
 
@@ -68,6 +74,9 @@ func HTTP(ctx context.Context, s Server) error {
 	if s.Logger == nil {
 		s.Logger = slog.New(slog.DiscardHandler)
 	}
+	if s.patience == (patience{}) {
+		s.patience = patience{header: readHeaderTimeout, idle: idleTimeout, write: writeTimeout, pingAfter: pingAfter, ping: pingTimeout}
+	}
 	listener := s.Listener
 	if listener == nil {
 		var err error
@@ -81,16 +90,18 @@ func HTTP(ctx context.Context, s Server) error {
 	requests, cut := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), drainingKey{}, draining))
 	defer cut()
 	server := &http.Server{
-		Handler:           s.Handler,
-		ReadHeaderTimeout: readHeaderTimeout,
-		IdleTimeout:       idleTimeout,
-		MaxHeaderBytes:    maxHeaderBytes,
-		HTTP2:             &http.HTTP2Config{MaxConcurrentStreams: maxConcurrent, SendPingTimeout: pingAfter, PingTimeout: pingTimeout},
-		ErrorLog:          slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
-		BaseContext:       func(net.Listener) context.Context { return requests },
+		Handler: impatientStreams(s.Handler, s.patience.write),
+		// An asterisk is for the handler to answer, as everything is.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            s.patience.header,
+		IdleTimeout:                  s.patience.idle,
+		MaxHeaderBytes:               maxHeaderBytes,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxConcurrent, SendPingTimeout: s.patience.pingAfter, PingTimeout: s.patience.ping},
+		ErrorLog:                     slog.NewLogLogger(s.Logger.Handler(), slog.LevelWarn),
+		BaseContext:                  func(net.Listener) context.Context { return requests },
 	}
 	served := make(chan error, 1)
-	accepting := impatient{listener, writeTimeout}
+	accepting := impatient{listener, s.patience.write}
 	if s.Certificate == nil {
 		go func() { served <- server.Serve(accepting) }()
 	} else {
