@@ -35,9 +35,9 @@ import (
 	"github.com/meet5/backend/projections/mongostore"
 	"github.com/meet5/backend/projections/versions"
 	"github.com/meet5/backend/projections/views"
-	"github.com/meet5/backend/user/vault"
-	"github.com/meet5/backend/user/vault/boltvault"
-	"github.com/meet5/backend/user/vault/mongovault"
+	"github.com/meet5/backend/service/vault"
+	"github.com/meet5/backend/service/vault/boltvault"
+	"github.com/meet5/backend/service/vault/mongovault"
 )
 
 const (
