@@ -121,7 +121,7 @@ func TestHowManyBacktestsWaitAndRunIsShown(t *testing.T) {
 	third := s.request(`{"rules": ["three-likes"]}`)
 	shows(2, 1)
 	open()
-	for _, b := range []backtestItem{first, second, third} {
+	for _, b := range []tested{first, second, third} {
 		s.await(b.ID, queue.Done)
 	}
 	shows(0, 0)
