@@ -34,13 +34,26 @@ type Evidence struct {
 	Position   Position  `json:"position"`
 }
 
+// SealedText is what somebody wrote about a user, sealed as Registration is with a key
+// of that user's that the fraud service keeps: destroying it erases the text. Events of
+// earlier builds have it in the clear, as have those of rules, which say nothing of
+// anybody.
+type SealedText struct {
+	// Key says with which key: the user's, or one of its own if it is about several.
+	Key uuid.UUID `json:"key"`
+	// Bytes are nonce and AES-256-GCM ciphertext, bound to the key's ID and the stream.
+	Bytes []byte `json:"bytes"`
+}
+
 // Decision is the payload of fraud.flag_confirmed.v1, flag_dismissed,
 // flag_escalated, flag_upheld and flag_overturned.
 type Decision struct {
 	User uuid.UUID `json:"user"`
 	Rule string    `json:"rule"`
 	By   uuid.UUID `json:"by"`
-	Note string    `json:"note,omitempty"`
+	// Note is empty where it is Sealed.
+	Note   string      `json:"note,omitempty"`
+	Sealed *SealedText `json:"sealed,omitempty"`
 	// Bulk is the stream of the operation that it is a part of, if it is.
 	Bulk *uuid.UUID `json:"bulk,omitempty"`
 }
@@ -58,8 +71,10 @@ type UndoneDecision struct {
 	User uuid.UUID `json:"user"`
 	Rule string    `json:"rule"`
 	By   uuid.UUID `json:"by"`
-	Note string    `json:"note,omitempty"`
-	Bulk uuid.UUID `json:"bulk"`
+	// Note is empty where it is Sealed.
+	Note   string      `json:"note,omitempty"`
+	Sealed *SealedText `json:"sealed,omitempty"`
+	Bulk   uuid.UUID   `json:"bulk"`
 	// Undoes is the decision: confirm, dismiss, escalate, uphold or overturn.
 	Undoes string `json:"undoes"`
 	Standpoint
@@ -78,7 +93,10 @@ type Standpoint struct {
 type BulkDecision struct {
 	By       uuid.UUID `json:"by"`
 	Decision string    `json:"decision"`
-	Note     string    `json:"note,omitempty"`
+	// Note is empty where it is Sealed, with a key that the flags' users share. Each
+	// flag's own event has a copy that is sealed with the key of its user.
+	Note   string      `json:"note,omitempty"`
+	Sealed *SealedText `json:"sealed,omitempty"`
 	// Filter is what the flags were found by; none if they were named.
 	Filter  json.RawMessage `json:"filter,omitempty"`
 	Flags   []BulkFlag      `json:"flags"`
@@ -103,8 +121,10 @@ type BulkRefusal struct {
 // BulkUndo is the payload of fraud.bulk_undone.v1: the flags that are back where
 // they stood, each with its own event in the same commit, and those that are not.
 type BulkUndo struct {
-	By      uuid.UUID     `json:"by"`
+	By uuid.UUID `json:"by"`
+	// Note and Sealed are as in BulkDecision.
 	Note    string        `json:"note,omitempty"`
+	Sealed  *SealedText   `json:"sealed,omitempty"`
 	Flags   []uuid.UUID   `json:"flags"`
 	Refused []BulkRefusal `json:"refused"`
 }
@@ -112,7 +132,9 @@ type BulkUndo struct {
 // Appeal is the payload of fraud.flag_appealed.v1.
 type Appeal struct {
 	User uuid.UUID `json:"user"`
-	Text string    `json:"text"`
+	// Text is empty where it is Sealed.
+	Text   string      `json:"text,omitempty"`
+	Sealed *SealedText `json:"sealed,omitempty"`
 }
 
 // Assignment is the payload of fraud.flag_assigned.v1; a nil assignee gives the
@@ -124,8 +146,10 @@ type Assignment struct {
 
 // Note is the payload of fraud.flag_noted.v1.
 type Note struct {
-	By   uuid.UUID `json:"by"`
-	Text string    `json:"text"`
+	By uuid.UUID `json:"by"`
+	// Text is empty where it is Sealed.
+	Text   string      `json:"text,omitempty"`
+	Sealed *SealedText `json:"sealed,omitempty"`
 }
 
 // RuleDefinition is the payload of fraud.rule_defined.v2: the rule as JSON, and

@@ -1,6 +1,7 @@
 package fraud
 
 import (
+	"context"
 	"time"
 
 	"github.com/google/uuid"
@@ -85,12 +86,13 @@ type evidenceAnswer struct {
 }
 
 // entryAnswer is a step of a flag's history. By is null where a rule acted, or
-// time.
+// time. Erased says that there was a note, which is gone with whom it was about.
 type entryAnswer struct {
 	At       stamp      `json:"at"`
 	Type     string     `json:"type"`
 	By       *uuid.UUID `json:"by"`
 	Note     string     `json:"note,omitempty"`
+	Erased   bool       `json:"erased,omitempty"`
 	Assignee *uuid.UUID `json:"assignee,omitempty"`
 	// Bulk is the operation that it was a part of, and Undoes, on an entry of type
 	// undone, the decision that it takes back.
@@ -98,14 +100,28 @@ type entryAnswer struct {
 	Undoes flag.Decision `json:"undoes,omitempty"`
 }
 
-// noteAnswer is a note. By is null where a rule left it.
+// noteAnswer is a note. By is null where a rule left it. The text of an erased one is
+// empty.
 type noteAnswer struct {
-	At   stamp      `json:"at"`
-	By   *uuid.UUID `json:"by"`
-	Text string     `json:"text"`
+	At     stamp      `json:"at"`
+	By     *uuid.UUID `json:"by"`
+	Text   string     `json:"text"`
+	Erased bool       `json:"erased,omitempty"`
 }
 
-func answerRecord(r flag.Record) recordAnswer {
+// answerRecord answers with a flag and what was written about it.
+func (s *Service) answerRecord(ctx context.Context, r flag.Record) (recordAnswer, error) {
+	byRule := ruleStream(r.Rule)
+	var written []flag.Text       // by people
+	for _, e := range r.History { // notes are among them
+		if e.By != byRule {
+			written = append(written, e.Note)
+		}
+	}
+	o, err := s.texts.opener(ctx, r.ID, []uuid.UUID{r.User}, written...)
+	if err != nil {
+		return recordAnswer{}, err
+	}
 	a := recordAnswer{
 		flagAnswer: answerFlag(r.Flag),
 		Evidence:   make([]evidenceAnswer, len(r.Evidence)),
@@ -115,18 +131,23 @@ func answerRecord(r flag.Record) recordAnswer {
 	for i, e := range r.Evidence {
 		a.Evidence[i] = evidenceAnswer{e.EventID, rule.KindOf(e.Type), e.Actor, e.Target, stamp(e.OccurredAt), e.Position}
 	}
-	byRule := ruleStream(r.Rule)
 	for i, e := range r.History {
-		a.History[i] = entryAnswer{At: stamp(e.At), Type: e.Type, Note: e.Note, Assignee: orNull(e.Assignee), Bulk: orNull(e.Bulk), Undoes: e.Undoes}
-		if e.By != byRule {
-			a.History[i].By = orNull(e.By)
+		h := &a.History[i]
+		*h = entryAnswer{At: stamp(e.At), Type: e.Type, Note: e.Note.Plain, Assignee: orNull(e.Assignee), Bulk: orNull(e.Bulk), Undoes: e.Undoes}
+		if e.By == byRule {
+			continue
 		}
+		h.By = orNull(e.By)
+		h.Note, h.Erased = o.open(e.Note)
 	}
 	for i, n := range r.Notes {
-		a.Notes[i] = noteAnswer{At: stamp(n.At), Text: n.Text}
-		if n.By != byRule {
-			a.Notes[i].By = orNull(n.By)
+		note := &a.Notes[i]
+		*note = noteAnswer{At: stamp(n.At), Text: n.Text.Plain}
+		if n.By == byRule {
+			continue
 		}
+		note.By = orNull(n.By)
+		note.Text, note.Erased = o.open(n.Text)
 	}
-	return a
+	return a, nil
 }

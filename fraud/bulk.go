@@ -28,13 +28,17 @@ const (
 	MaxBulkNote = 500
 )
 
-// bulk is a bulk operation: what was asked, and what came of it.
+// bulk is a bulk operation: what was asked, and what came of it. A note is in the
+// clear where it is asked for, or opened, and sealed as it is in the log.
 type bulk struct {
 	id uuid.UUID
 	events.BulkDecision
 	at     time.Time
 	undo   *events.BulkUndo // nil while it stands
 	undone time.Time
+	// noteErased and undoNoteErased say that a note is gone with somebody whom it was
+	// about.
+	noteErased, undoNoteErased bool
 }
 
 // errNoBulk is the 404 of a bulk operation that is not there.
@@ -43,7 +47,7 @@ var errNoBulk = problem.NotFound("there is no such bulk operation")
 // errOtherThing is the 409 of a bulk operation's ID that is something else's.
 var errOtherThing = problem.Conflict("the id is taken by something that is no bulk operation; choose another")
 
-// readBulk reads a bulk operation from the log; ok is false if there is nothing
+// readBulk reads a bulk operation from the log, as it is there; ok is false if there is nothing
 // under the ID, and the error errOtherThing if it is something else's.
 func (s *Service) readBulk(ctx context.Context, id uuid.UUID) (b bulk, ok bool, err error) {
 	stream, err := log.ReadStream(ctx, s.deps.Log, id)
@@ -71,9 +75,45 @@ func (s *Service) readBulk(ctx context.Context, id uuid.UUID) (b bulk, ok bool, 
 	return b, ok, nil
 }
 
-// asks says whether two operations ask for the same, by the same moderator.
+// openBulk opens the notes of an operation that was read from the log.
+func (s *Service) openBulk(ctx context.Context, b *bulk) error {
+	notes := []flag.Text{{Plain: b.Note, Sealed: b.Sealed}}
+	if b.undo != nil {
+		notes = append(notes, flag.Text{Plain: b.undo.Note, Sealed: b.undo.Sealed})
+	}
+	var users []uuid.UUID
+	if slices.ContainsFunc(notes, func(t flag.Text) bool { return t.Plain != "" }) {
+		if err := s.catchUp(ctx); err != nil { // it may be of another instance
+			return err
+		}
+		users = s.usersOf(b.names())
+	}
+	o, err := s.texts.opener(ctx, b.id, users, notes...)
+	if err != nil {
+		return err
+	}
+	if b.Note, b.noteErased = o.open(notes[0]); b.undo != nil {
+		b.undo.Note, b.undoNoteErased = o.open(notes[1])
+	}
+	return nil
+}
+
+// usersOf are the users whom flags are about, each once.
+func (s *Service) usersOf(flags []uuid.UUID) (users []uuid.UUID) {
+	seen := make(map[uuid.UUID]bool)
+	for _, id := range flags {
+		if f, ok := s.board.Get(id); ok && !seen[f.User] {
+			seen[f.User] = true
+			users = append(users, f.User)
+		}
+	}
+	return users
+}
+
+// asks says whether two operations ask for the same, by the same moderator. What an
+// erased note said, nobody knows.
 func (b *bulk) asks(other *bulk) bool {
-	if b.By != other.By || b.Decision != other.Decision || b.Note != other.Note || !bytes.Equal(b.Filter, other.Filter) {
+	if b.By != other.By || b.Decision != other.Decision || !b.noteErased && b.Note != other.Note || !bytes.Equal(b.Filter, other.Filter) {
 		return false
 	}
 	return len(b.Filter) > 0 || slices.Equal(b.names(), other.names())
@@ -115,11 +155,14 @@ func (m *met) changed(f flag.Flag) bool {
 // have: one that cannot be read.
 func (m *met) stuck(f flag.Flag) bool { return m.taken[f.ID] == f.Version+1 }
 
+// errErasedUser refuses a flag that a note cannot be about.
+var errErasedUser = fmt.Errorf("%w: the user has erased their account; decide without a note", flag.ErrNotAllowed)
+
 var errMeanwhile = fmt.Errorf("%w: somebody has changed the flag meanwhile", flag.ErrNotAllowed)
 
 // plan decides on each of the flags as the board has them now, and refuses those
-// that somebody was at since it first saw them.
-func (s *Service) plan(b bulk, ids []uuid.UUID, m *met) (bulk, []events.Event, error) {
+// that somebody was at since it first saw them, or that the note cannot be about.
+func (s *Service) plan(b bulk, ids []uuid.UUID, n note, m *met) (bulk, []events.Event, error) {
 	b.Flags, b.Refused = []events.BulkFlag{}, []events.BulkRefusal{}
 	decisions := make([]events.Event, 0, len(ids))
 	for _, id := range ids {
@@ -128,7 +171,14 @@ func (s *Service) plan(b bulk, ids []uuid.UUID, m *met) (bulk, []events.Event, e
 			b.Refused = append(b.Refused, events.BulkRefusal{Flag: id, Status: http.StatusNotFound, Detail: "there is no such flag"})
 			continue
 		}
-		e, err := f.DecideInBulk(flag.Decision(b.Decision), b.By, b.Note, b.id, b.at)
+		text, err := n.of(f)
+		if err != nil {
+			return bulk{}, nil, err
+		}
+		e, err := f.DecideInBulk(flag.Decision(b.Decision), b.By, text, b.id, b.at)
+		if err == nil && n.erased[f.User] {
+			err = errErasedUser
+		}
 		if m.changed(f) && err == nil {
 			err = errMeanwhile
 		}
@@ -158,13 +208,19 @@ func (s *Service) decideAll(ctx context.Context, asked bulk, ids []uuid.UUID) (b
 	m := newMet()
 	for {
 		if there, ok, err := s.readBulk(ctx, asked.id); err != nil || ok {
-			return sameBulk(there, asked, ids, err)
+			return s.sameBulk(ctx, there, asked, ids, err)
 		}
-		done, evs, err := s.plan(asked, ids, m)
+		n, err := s.texts.note(ctx, asked.id, s.usersOf(ids), asked.Note)
 		if err != nil {
 			return bulk{}, err
 		}
-		head, err := s.bulkEvent(events.BulkDecided, asked.id, 1, asked.at, done.BulkDecision)
+		done, evs, err := s.plan(asked, ids, n, m)
+		if err != nil {
+			return bulk{}, err
+		}
+		payload := done.BulkDecision
+		payload.Note, payload.Sealed = "", n.whole
+		head, err := s.bulkEvent(events.BulkDecided, asked.id, 1, asked.at, payload)
 		if err != nil {
 			return bulk{}, err
 		}
@@ -175,7 +231,10 @@ func (s *Service) decideAll(ctx context.Context, asked bulk, ids []uuid.UUID) (b
 }
 
 // sameBulk answers a request that comes again, provided that it is the same one.
-func sameBulk(there, asked bulk, ids []uuid.UUID, err error) (bulk, error) {
+func (s *Service) sameBulk(ctx context.Context, there, asked bulk, ids []uuid.UUID, err error) (bulk, error) {
+	if err == nil {
+		err = s.openBulk(ctx, &there)
+	}
 	if err != nil {
 		return bulk{}, err
 	}
@@ -189,8 +248,8 @@ func sameBulk(there, asked bulk, ids []uuid.UUID, err error) (bulk, error) {
 }
 
 // undoAll takes back what a bulk operation has decided, in one commit, but for the
-// flags that have moved on since.
-func (s *Service) undoAll(ctx context.Context, id, by uuid.UUID, note string) (bulk, error) {
+// flags that have moved on since. A flag whose user is erased gets no note.
+func (s *Service) undoAll(ctx context.Context, id, by uuid.UUID, text string) (bulk, error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	m := newMet()
@@ -209,9 +268,13 @@ func (s *Service) undoAll(ctx context.Context, id, by uuid.UUID, note string) (b
 		if err := s.catchUp(ctx); err != nil {
 			return bulk{}, err
 		}
+		n, err := s.texts.note(ctx, id, s.usersOf(b.names()), text)
+		if err != nil {
+			return bulk{}, err
+		}
 		b.undone = s.deps.Clock()
-		b.undo = &events.BulkUndo{By: by, Note: note, Flags: []uuid.UUID{}, Refused: []events.BulkRefusal{}}
-		evs, err := s.planUndo(b, m)
+		b.undo = &events.BulkUndo{By: by, Sealed: n.whole, Flags: []uuid.UUID{}, Refused: []events.BulkRefusal{}}
+		evs, err := s.planUndo(b, n, m)
 		if err != nil {
 			return bulk{}, err
 		}
@@ -220,7 +283,7 @@ func (s *Service) undoAll(ctx context.Context, id, by uuid.UUID, note string) (b
 			return bulk{}, err
 		}
 		if ok, err := s.appendAll(ctx, append([]events.Event{head}, evs...), m); err != nil || ok {
-			return b, err
+			return b, errors.Join(err, s.openBulk(ctx, &b))
 		}
 	}
 }
@@ -228,13 +291,17 @@ func (s *Service) undoAll(ctx context.Context, id, by uuid.UUID, note string) (b
 // planUndo makes the events that take the operation back, and says in b.undo for
 // which flags there are any. A note or an assignment does not keep a flag from
 // being taken back.
-func (s *Service) planUndo(b bulk, m *met) (evs []events.Event, err error) {
+func (s *Service) planUndo(b bulk, n note, m *met) (evs []events.Event, err error) {
 	for _, left := range b.Flags {
 		f, ok := s.board.Get(left.Flag)
 		if !ok {
 			return nil, fmt.Errorf("bulk operation %s: flag %s is not on the board", b.id, left.Flag)
 		}
-		e, err := f.Undo(flag.Decision(b.Decision), left, b.undo.By, b.undo.Note, b.id, b.undone)
+		text, err := n.of(f)
+		if err != nil {
+			return nil, err
+		}
+		e, err := f.Undo(flag.Decision(b.Decision), left, b.undo.By, text, b.id, b.undone)
 		if err == nil && flag.State(left.Before.State).Stands() && !f.State.Stands() && s.board.Rival(f) {
 			err = fmt.Errorf("%w: another flag of this user and rule stands by now", flag.ErrNotAllowed)
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // maxListedBulks is how many bulk operations are listed, the latest. Each takes up to
-// about 5 KB here, most of it its two notes; older ones are still there by their IDs.
+// about 6 KB here, most of it its two notes, sealed; older ones are still there by their IDs.
 const maxListedBulks = 10_000
 
 // bulks is the latest bulk operations in summary, folded from the fraud log. It is
@@ -28,16 +28,32 @@ type bulkSummary struct {
 	sequence         uint64
 	id, by           uuid.UUID
 	at               time.Time
-	decision, note   string
+	decision         string
+	note             summarized
 	filter           json.RawMessage
 	changed, refused int
 	undone           *bulkUndoing // never changed once it is there
 }
 
+// notes are those of the operation and of its undoing.
+func (b bulkSummary) notes() [2]summarized {
+	if b.undone == nil {
+		return [2]summarized{b.note}
+	}
+	return [2]summarized{b.note, b.undone.note}
+}
+
+// summarized is a note as it is remembered: sealed, or that it is in the log in the
+// clear.
+type summarized struct {
+	sealed *events.SealedText
+	plain  bool
+}
+
 type bulkUndoing struct {
 	by               uuid.UUID
 	at               time.Time
-	note             string
+	note             summarized
 	changed, refused int
 }
 
@@ -51,7 +67,7 @@ func (b *bulks) Apply(e events.Recorded) error {
 			return err
 		}
 		b.decided(bulkSummary{
-			sequence: e.Sequence, id: e.Stream, by: d.By, at: e.OccurredAt, decision: d.Decision, note: d.Note,
+			sequence: e.Sequence, id: e.Stream, by: d.By, at: e.OccurredAt, decision: d.Decision, note: summarized{d.Sealed, d.Note != ""},
 			filter: slices.Clone(d.Filter), changed: len(d.Flags), refused: len(d.Refused),
 		})
 	case events.BulkUndone:
@@ -59,7 +75,7 @@ func (b *bulks) Apply(e events.Recorded) error {
 		if err != nil {
 			return err
 		}
-		b.undo(e.Stream, bulkUndoing{by: u.By, at: e.OccurredAt, note: u.Note, changed: len(u.Flags), refused: len(u.Refused)})
+		b.undo(e.Stream, bulkUndoing{by: u.By, at: e.OccurredAt, note: summarized{u.Sealed, u.Note != ""}, changed: len(u.Flags), refused: len(u.Refused)})
 	}
 	return nil
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/rulebook"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 )
 
 const (
@@ -57,13 +58,17 @@ type Config struct {
 	CutEvery time.Duration
 }
 
-// Deps are what the service works with. Log, Activity, Ledger and Verifier are
-// needed.
+// Deps are what the service works with. Log, Activity, Users, Ledger, Vault and
+// Verifier are needed.
 type Deps struct {
 	// Log is the fraud log, which only this service appends to.
 	Log *log.Log
 	// Activity is the activity log.
 	Activity log.Reader
+	// Users is the user log, which says who is erased.
+	Users log.Reader
+	// Vault keeps the keys of what is written about users, for all instances.
+	Vault vault.Vault
 	// Ledger keeps up to where in the activity log flags have been raised, for all
 	// instances.
 	Ledger subscription.Ledger
@@ -92,6 +97,10 @@ func (d *Deps) complete() error {
 		return errors.New("no fraud log is given")
 	case d.Activity == nil:
 		return errors.New("no activity log is given")
+	case d.Users == nil:
+		return errors.New("no user log is given")
+	case d.Vault == nil:
+		return errors.New("no vault is given")
 	case d.Ledger == nil:
 		return errors.New("no ledger is given")
 	case d.Verifier == nil:

@@ -1,6 +1,8 @@
 package fraud
 
 import (
+	"context"
+	"errors"
 	"net/http"
 
 	"github.com/google/uuid"
@@ -24,6 +26,9 @@ type appealAnswer struct {
 	At    stamp      `json:"at"`
 }
 
+// errNoAppellant is the 404 of one's own account after it was erased.
+var errNoAppellant = problem.NotFound("there is no such user, or they have erased their account")
+
 // appeal is POST /v1/me/appeals. What the flag rests on is not shown, and another
 // user's flag is as good as none.
 func (s *Service) appeal(c echo.Context) error {
@@ -39,11 +44,18 @@ func (s *Service) appeal(c echo.Context) error {
 		return problem.Invalid(faults...)
 	}
 	at := s.deps.Clock()
-	r, err := s.change(c.Request().Context(), body.Flag, func(r flag.Record) (events.Event, error) {
+	r, err := s.change(c.Request().Context(), body.Flag, func(ctx context.Context, r flag.Record) (events.Event, error) {
 		if r.User != caller(c) {
 			return events.Event{}, errNoFlag
 		}
-		return r.Appeal(caller(c), body.Text, at)
+		text, err := s.texts.seal(ctx, r.User, r.ID, body.Text)
+		if errors.Is(err, errErased) { // the token has outlived the account
+			return events.Event{}, errNoAppellant
+		}
+		if err != nil {
+			return events.Event{}, err
+		}
+		return r.Appeal(caller(c), text, at)
 	})
 	if err != nil {
 		return err

@@ -1,6 +1,8 @@
 package fraud
 
 import (
+	"context"
+
 	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
@@ -27,7 +29,7 @@ func (s *Service) assign(c echo.Context) error {
 	if a := body.Assignee; !a.Set || !a.Null && a.Value == uuid.Nil {
 		return problem.Invalid(problem.Field("assignee", "must be a moderator's id, or null to give the flag back"))
 	}
-	r, err := s.change(c.Request().Context(), id, func(r flag.Record) (events.Event, error) {
+	r, err := s.change(c.Request().Context(), id, func(_ context.Context, r flag.Record) (events.Event, error) {
 		if err := web.IfMatchOptional(c, web.ETag(r.Version)); err != nil {
 			return events.Event{}, err
 		}
@@ -36,5 +38,5 @@ func (s *Service) assign(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return answerWithFlag(c, r)
+	return s.answerWithFlag(c, r)
 }

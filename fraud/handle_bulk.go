@@ -85,12 +85,18 @@ func (s *Service) decideInBulk(c echo.Context) error {
 	case err != nil:
 		// What has been done before is answered, whatever the filter finds by now.
 		there, ok, readErr := s.readBulk(ctx, asked.id)
+		if readErr == nil && ok {
+			readErr = s.openBulk(ctx, &there)
+		}
 		if readErr != nil || !ok || body.DryRun || !there.asks(&asked) {
 			return err
 		}
 		done, err = there, nil
 	case body.DryRun:
-		done, _, err = s.plan(asked, ids, newMet())
+		var n note
+		if n, err = s.texts.dryNote(ctx, s.usersOf(ids), asked.Note); err == nil {
+			done, _, err = s.plan(asked, ids, n, newMet())
+		}
 	default:
 		done, err = s.decideAll(ctx, asked, ids)
 	}
@@ -162,12 +168,14 @@ func (s *Service) chosen(ids []uuid.UUID, q *flag.Query) ([]uuid.UUID, error) {
 }
 
 // bulkAnswer is a bulk operation. Matched is how many flags it was about, Changed
-// and Items those that it has decided on, or would.
+// and Items those that it has decided on, or would. Erased says that there was a note,
+// which is gone with somebody whom it was about.
 type bulkAnswer struct {
 	ID       uuid.UUID       `json:"id"`
 	DryRun   bool            `json:"dry_run"`
 	Decision string          `json:"decision"`
 	Note     string          `json:"note"`
+	Erased   bool            `json:"erased,omitempty"`
 	By       uuid.UUID       `json:"by"`
 	At       stamp           `json:"at"`
 	Filter   json.RawMessage `json:"filter,omitempty"`
@@ -190,6 +198,7 @@ type undoneAnswer struct {
 	By      uuid.UUID       `json:"by"`
 	At      stamp           `json:"at"`
 	Note    string          `json:"note"`
+	Erased  bool            `json:"erased,omitempty"`
 	Changed int             `json:"changed"`
 	Refused []refusalAnswer `json:"refused"`
 	Items   []uuid.UUID     `json:"items"`
@@ -197,7 +206,7 @@ type undoneAnswer struct {
 
 func answerBulk(b bulk, dryRun bool) bulkAnswer {
 	a := bulkAnswer{
-		ID: b.id, DryRun: dryRun, Decision: b.Decision, Note: b.Note, By: b.By, At: stamp(b.at), Filter: b.Filter,
+		ID: b.id, DryRun: dryRun, Decision: b.Decision, Note: b.Note, Erased: b.noteErased, By: b.By, At: stamp(b.at), Filter: b.Filter,
 		Matched: len(b.Flags) + len(b.Refused), Changed: len(b.Flags),
 		Refused: answerRefusals(b.Refused), Items: make([]uuid.UUID, len(b.Flags)),
 	}
@@ -206,7 +215,7 @@ func answerBulk(b bulk, dryRun bool) bulkAnswer {
 	}
 	if u := b.undo; u != nil {
 		a.Undone = &undoneAnswer{
-			By: u.By, At: stamp(b.undone), Note: u.Note, Changed: len(u.Flags), Refused: answerRefusals(u.Refused), Items: u.Flags,
+			By: u.By, At: stamp(b.undone), Note: u.Note, Erased: b.undoNoteErased, Changed: len(u.Flags), Refused: answerRefusals(u.Refused), Items: u.Flags,
 		}
 	}
 	return a

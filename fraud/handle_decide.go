@@ -1,6 +1,7 @@
 package fraud
 
 import (
+	"context"
 	"slices"
 	"strconv"
 	"unicode/utf8"
@@ -18,7 +19,8 @@ type decisionBody struct {
 	Note     string        `json:"note"`
 }
 
-// decide is POST /v1/moderation/flags/{id}/decision.
+// decide is POST /v1/moderation/flags/{id}/decision. If the user is erased, it is made
+// without a note, and a 409 with one.
 func (s *Service) decide(c echo.Context) error {
 	id, err := pathID(c)
 	if err != nil {
@@ -36,16 +38,20 @@ func (s *Service) decide(c echo.Context) error {
 	if len(faults) > 0 {
 		return problem.Invalid(faults...)
 	}
-	r, err := s.change(c.Request().Context(), id, func(r flag.Record) (events.Event, error) {
+	r, err := s.change(c.Request().Context(), id, func(ctx context.Context, r flag.Record) (events.Event, error) {
 		if err := web.IfMatchOptional(c, web.ETag(r.Version)); err != nil {
 			return events.Event{}, err
 		}
-		return r.Decide(body.Decision, caller(c), body.Note, s.deps.Clock())
+		note, err := s.texts.seal(ctx, r.User, r.ID, body.Note)
+		if err != nil {
+			return events.Event{}, err
+		}
+		return r.Decide(body.Decision, caller(c), note, s.deps.Clock())
 	})
 	if err != nil {
 		return err
 	}
-	return answerWithFlag(c, r)
+	return s.answerWithFlag(c, r)
 }
 
 // checkText adds a fault if the text has fewer than least or more than MaxNote

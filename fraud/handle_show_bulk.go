@@ -13,9 +13,13 @@ func (s *Service) showBulk(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	b, ok, err := s.readBulk(c.Request().Context(), id)
+	ctx := c.Request().Context()
+	b, ok, err := s.readBulk(ctx, id)
 	if errors.Is(err, errOtherThing) || err == nil && !ok {
 		return errNoBulk
+	}
+	if err == nil {
+		err = s.openBulk(ctx, &b)
 	}
 	if err != nil {
 		return err

@@ -12,5 +12,5 @@ func (s *Service) showFlag(c echo.Context) error {
 	if err != nil {
 		return err
 	}
-	return answerWithFlag(c, r)
+	return s.answerWithFlag(c, r)
 }

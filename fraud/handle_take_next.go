@@ -1,6 +1,7 @@
 package fraud
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -76,7 +77,7 @@ func (s *Service) takeNext(c echo.Context) error {
 		if !ok {
 			return c.NoContent(http.StatusNoContent)
 		}
-		r, err := s.change(ctx, f.ID, func(r flag.Record) (events.Event, error) {
+		r, err := s.change(ctx, f.ID, func(_ context.Context, r flag.Record) (events.Event, error) {
 			if r.Assignee != uuid.Nil || !r.State.Waiting() {
 				return events.Event{}, errTaken
 			}
@@ -97,7 +98,7 @@ func (s *Service) takeNext(c echo.Context) error {
 		if err != nil {
 			return err
 		}
-		return answerWithFlag(c, r)
+		return s.answerWithFlag(c, r)
 	}
 	return problem.Unavailable("many moderators take flags at this moment; try again", retryAfter)
 }

@@ -26,6 +26,8 @@ import (
 	"github.com/meet5/backend/fraud/rule"
 	"github.com/meet5/backend/fraud/side/boltside"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
+	"github.com/meet5/backend/service/vault/boltvault"
 )
 
 // waitLimit ends a test whose condition never comes true.
@@ -59,7 +61,11 @@ type world struct {
 	activity *log.Log
 	reader   log.Reader // of the activity log, for services that are started next
 	fraud    *log.Log
+	users    *log.Log
 	side     *boltside.DB
+	keys     *boltvault.Vault
+	vault    vault.Vault // of services that are started next
+	dir      string
 	signer   *token.Signer
 	metrics  *prometheus.Registry // of services that are started next; none if nil
 	// snapshots are those of services that are started next; none if nil.
@@ -70,6 +76,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{TB: t, clock: &clock{now: start}}
 	dir := t.TempDir()
+	w.dir = dir
 	var err error
 	if w.db, err = boltlog.Open(filepath.Join(dir, "log.db")); err != nil {
 		t.Fatal(err)
@@ -77,6 +84,11 @@ func newWorld(t testing.TB) *world {
 	if w.side, err = boltside.Open(filepath.Join(dir, "fraud.db")); err != nil {
 		t.Fatal(err)
 	}
+	if w.keys, err = boltvault.Open(filepath.Join(dir, "fraud-keys.db")); err != nil {
+		t.Fatal(err)
+	}
+	w.vault = w.keys
+	w.users = w.openLog(events.UserLog, events.UserPartitions)
 	w.activity = w.openLog(events.ActivityLog, events.ActivityPartitions)
 	w.reader = w.activity
 	w.fraud = w.openLog(events.FraudLog, events.FraudPartitions)
@@ -92,6 +104,9 @@ func newWorld(t testing.TB) *world {
 			t.Error(err)
 		}
 		if err := w.side.Close(); err != nil {
+			t.Error(err)
+		}
+		if err := w.keys.Close(); err != nil {
 			t.Error(err)
 		}
 	})
@@ -131,7 +146,7 @@ func (w *world) runOn(l *log.Log, ledger subscription.Ledger, rules ...rule.Rule
 func (w *world) runWith(cfg fraud.Config, l *log.Log, ledger subscription.Ledger) *running {
 	w.Helper()
 	s, err := fraud.New(cfg, fraud.Deps{
-		Log: l, Activity: w.reader, Ledger: ledger, Snapshots: w.snapshots, Labels: w.side, Clock: w.clock.Now,
+		Log: l, Activity: w.reader, Users: w.users, Vault: w.vault, Ledger: ledger, Snapshots: w.snapshots, Labels: w.side, Clock: w.clock.Now,
 		Verifier: token.NewVerifier(token.NewStaticKeySet(w.signer.PublicKey()), w.clock.Now), Metrics: w.metrics,
 		Logger: slog.New(slog.NewTextHandler(w.Output(), &slog.HandlerOptions{Level: slog.LevelWarn})),
 	})
@@ -314,10 +329,12 @@ type flagged struct {
 	History []struct {
 		At, Type, Note, Undoes string
 		By, Assignee, Bulk     *uuid.UUID
+		Erased                 bool
 	} `json:"history"`
 	Notes []struct {
 		At, Text string
 		By       *uuid.UUID
+		Erased   bool
 	} `json:"notes"`
 	ExpiresAt string `json:"expires_at"`
 }

@@ -43,12 +43,12 @@ func (q *markQuota) follow(raised events.Event, h engine.Hit) (e events.Event, w
 	day := flag.DayOf(h.At)
 	n := q.board.MarksOn(day)
 	if n < q.most {
-		e, err = f.Decide(flag.Confirm, ruleStream(h.Rule.ID), "by the rule", h.At)
+		e, err = f.Decide(flag.Confirm, ruleStream(h.Rule.ID), flag.Text{Plain: "by the rule"}, h.At)
 		e.ID = flag.MarkID(f.ID)
 		e.Claims = []string{fmt.Sprintf("mark %d of %s", n+1, day)}
 		return e, false, err
 	}
-	e, err = f.Annotate(ruleStream(h.Rule.ID), fmt.Sprintf("the day's quota of %d automatic marks is used up; left to a moderator", q.most), h.At)
+	e, err = f.Annotate(ruleStream(h.Rule.ID), flag.Text{Plain: fmt.Sprintf("the day's quota of %d automatic marks is used up; left to a moderator", q.most)}, h.At)
 	e.ID = events.DeriveID(f.ID, "left to a moderator")
 	return e, true, err
 }

@@ -90,7 +90,7 @@ func TestABulkOperationRefusesAFlagThatSomebodyChangesMeanwhile(t *testing.T) {
 func TestAFlagThatIsAppealedWhileItIsUndoneStaysAppealed(t *testing.T) {
 	w := newWorld(t)
 	var moved uuid.UUID
-	w.meddleWith(events.BulkUndone, &moved, func(f flag.Flag) (events.Event, error) { return f.Appeal(f.User, "please", start) })
+	w.meddleWith(events.BulkUndone, &moved, func(f flag.Flag) (events.Event, error) { return f.Appeal(f.User, flag.Text{Plain: "please"}, start) })
 	ids := w.raise(2, "three-likes", 0)
 	moved = ids[0]
 	s := w.run(likesRule("three-likes", 3, 40))
@@ -107,7 +107,7 @@ func TestAFlagThatIsConfirmedWhileAHitWouldExpireItStands(t *testing.T) {
 	w := newWorld(t)
 	var confirmed uuid.UUID
 	w.meddleWith(events.FlagExpired, &confirmed, func(f flag.Flag) (events.Event, error) {
-		return f.Decide(flag.Confirm, moderator, "", start)
+		return f.Decide(flag.Confirm, moderator, flag.Text{}, start)
 	})
 	confirmed = w.raise(1, "three-likes", time.Hour)[0]
 	s := w.run(likesRule("three-likes", 3, 40))

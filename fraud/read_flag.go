@@ -51,7 +51,7 @@ func (s *Service) readFlag(ctx context.Context, id uuid.UUID) (flag.Record, erro
 // change reads a flag, appends the event that next makes of it, and returns the
 // flag as it is then. If somebody else was quicker it starts over: next decides
 // anew on what they have left.
-func (s *Service) change(ctx context.Context, id uuid.UUID, next func(flag.Record) (events.Event, error)) (flag.Record, error) {
+func (s *Service) change(ctx context.Context, id uuid.UUID, next func(context.Context, flag.Record) (events.Event, error)) (flag.Record, error) {
 	ctx, cancel := context.WithTimeout(ctx, appendTimeout)
 	defer cancel()
 	for range maxTries {
@@ -59,7 +59,7 @@ func (s *Service) change(ctx context.Context, id uuid.UUID, next func(flag.Recor
 		if err != nil {
 			return flag.Record{}, err
 		}
-		e, err := next(r)
+		e, err := next(ctx, r)
 		if errors.Is(err, flag.ErrNotAllowed) {
 			return flag.Record{}, fmt.Errorf("%w: %w", problem.Conflict(err.Error()), err)
 		}
@@ -90,7 +90,11 @@ func unavailable(err error) error {
 }
 
 // answerWithFlag answers 200 with the flag and its ETag.
-func answerWithFlag(c echo.Context, r flag.Record) error {
+func (s *Service) answerWithFlag(c echo.Context, r flag.Record) error {
+	a, err := s.answerRecord(c.Request().Context(), r)
+	if err != nil {
+		return err
+	}
 	web.SetETag(c, web.ETag(r.Version))
-	return c.JSON(http.StatusOK, answerRecord(r))
+	return c.JSON(http.StatusOK, a)
 }

@@ -82,7 +82,10 @@ func TestAConfirmationIsAnEventThatTheUserServiceCanFollow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := events.Decision{User: user(1), Rule: "three-likes", By: moderator, Note: "seen"}
+	if d.Sealed == nil || d.Sealed.Key != user(1) {
+		t.Errorf("the note is sealed as %+v", d.Sealed)
+	}
+	want := events.Decision{User: user(1), Rule: "three-likes", By: moderator, Sealed: d.Sealed}
 	if d != want || confirmed[0].Stream != f.ID || confirmed[0].Version != 2 || !confirmed[0].OccurredAt.Equal(start) {
 		t.Errorf("%+v in %+v", d, confirmed[0])
 	}

@@ -15,6 +15,9 @@
 //     takes to undo it, or nothing is;
 //   - rules mark no more users on a day than Config.MarkQuota, however many
 //     instances run;
+//   - what people write about a flagged user, appeals and notes, is in the log only
+//     sealed, with a key of that user's, which is destroyed when they are erased. What
+//     happened to the flag and who did it stays;
 //   - rules are what the fraud log says. A change of them is loaded by every instance
 //     without a restart, warmed with all of history, and raises flags from one place
 //     in the activity log on, whichever instance works there and whenever it hears of
@@ -36,9 +39,9 @@ import (
 	"fmt"
 	"net/http"
 
+	"github.com/google/uuid"
 	"github.com/labstack/echo/v4"
 
-	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/fraud/engine"
 	"github.com/meet5/backend/fraud/flag"
@@ -51,6 +54,7 @@ import (
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/service/web"
 )
 
@@ -72,8 +76,10 @@ type Service struct {
 	trying    chan struct{} // holds a token while rules are tried
 	changed   chan struct{} // holds a token while a change of the rules is to be carried out
 
+	texts    texts
 	own      *subscription.Subscription // of the fraud log
 	activity *subscription.Subscription
+	erasures *subscription.Subscription // in the user log; all instances share it
 	handler  http.Handler
 }
 
@@ -85,6 +91,7 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s := &Service{
 		cfg: cfg, deps: deps,
 		board: flag.NewBoard(), rules: register.New(), metrics: newFigures(deps.Metrics),
+		texts:  texts{vault: deps.Vault, users: deps.Users},
 		taking: make(chan struct{}, 1), trying: make(chan struct{}, 1), changed: make(chan struct{}, 1),
 	}
 	s.backtests = queue.NewRegister(deps.Clock)
@@ -102,8 +109,11 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	s.raiser.snapshots = newSnapshotter(s.raiser, deps.Snapshots, deps.Metrics)
 	s.ordered = newOrdered(s.raiser, cfg.CutEvery)
 	var err error
-	if s.own, err = s.subscribe(flagsGroup, deps.Log, s.fold, subscription.NewMemory()); err == nil {
-		s.activity, err = s.subscribe(rulesGroup, deps.Activity, s.raiser.handle, s.raiser.ledger)
+	if s.own, err = s.subscribe(subscription.Config{Group: flagsGroup, Log: deps.Log, Handler: s.fold}, ""); err == nil {
+		s.activity, err = s.subscribe(subscription.Config{Group: rulesGroup, Log: deps.Activity, Handler: s.raiser.handle, Ledger: s.raiser.ledger}, "")
+	}
+	if err == nil {
+		s.erasures, err = s.subscribe(subscription.Config{Group: erasureGroup, Log: deps.Users, Handler: vault.Erasures(deps.Vault), Ledger: deps.Vault.Ledger()}, erasureGroup)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("fraud service: %w", err)
@@ -120,19 +130,22 @@ func New(cfg Config, deps Deps) (*Service, error) {
 	return s, nil
 }
 
-// Groups of subscriptions. Each instance has them for itself.
+// Groups of subscriptions. Of the first two each instance has its own; the name of the
+// third is durable data.
 const (
-	flagsGroup = "fraud-flags"
-	rulesGroup = "fraud-rules"
+	flagsGroup   = "fraud-flags"
+	rulesGroup   = "fraud-rules"
+	erasureGroup = "fraud-erasure"
 )
 
-// subscribe follows a log for this instance alone, from its beginning.
-func (s *Service) subscribe(group string, r log.Reader, handle subscription.Handler, l subscription.Ledger) (*subscription.Subscription, error) {
-	cfg := subscription.Config{Log: r, Group: group, Handler: handle, Ledger: l, Logger: s.deps.Logger, Clock: s.deps.Clock}
+// subscribe makes a subscription that shares the queues of a group, its own alone if
+// that is empty.
+func (s *Service) subscribe(cfg subscription.Config, queues string) (*subscription.Subscription, error) {
+	cfg.Logger, cfg.Clock = s.deps.Logger, s.deps.Clock
 	if s.deps.Follow != nil {
 		var err error
-		if cfg.Bus, err = s.deps.Follow(""); err != nil {
-			return nil, fmt.Errorf("follow log %s: %w", r.Name(), err)
+		if cfg.Bus, err = s.deps.Follow(queues); err != nil {
+			return nil, fmt.Errorf("follow log %s: %w", cfg.Log.Name(), err)
 		}
 	}
 	return subscription.New(cfg), nil
@@ -206,7 +219,7 @@ func (s *Service) Handler() http.Handler { return s.handler }
 // Run follows the logs until ctx ends and what is in progress has been worked
 // through. Nothing else ends it.
 func (s *Service) Run(ctx context.Context) error {
-	return run.Group(ctx, s.own.Run, s.worker.Run, func(ctx context.Context) error {
+	return run.Group(ctx, s.own.Run, s.worker.Run, s.erasures.Run, s.tidy, func(ctx context.Context) error {
 		if err := s.prepare(ctx); err != nil {
 			return err
 		}
@@ -218,10 +231,19 @@ func (s *Service) Run(ctx context.Context) error {
 	})
 }
 
+// tidy keeps the vault tidy.
+func (s *Service) tidy(ctx context.Context) error {
+	vault.KeepTidy(ctx, s.deps.Logger, func(ctx context.Context) error { return s.deps.Vault.Tidy(ctx, s.deps.Clock()) })
+	return nil
+}
+
 // CatchUp returns once flags are raised for everything that was in the activity log
-// when it was called, by the rules as they were then, and are in the answers; or with
-// ctx's error.
+// when it was called, by the rules as they were then, and are in the answers, and what
+// was written about who was erased by then is gone; or with ctx's error.
 func (s *Service) CatchUp(ctx context.Context) error {
+	if err := s.erasures.CatchUp(ctx); err != nil {
+		return err
+	}
 	if err := s.own.CatchUp(ctx); err != nil {
 		return err
 	}
@@ -245,12 +267,16 @@ func (s *Service) catchUp(ctx context.Context) error {
 	return nil
 }
 
-// AddChecks adds what the service needs to be ready: both logs answer, what it
+// AddChecks adds what the service needs to be ready: its logs and its vault answer, what it
 // follows has caught up and does not stand still, and the rules are loaded.
 func (s *Service) AddChecks(r *health.Registry) {
 	r.Add("fraud-subscriptions", operate.Source(s.Subscriptions).Check())
 	r.Add("fraud-log", func(ctx context.Context) (any, error) {
 		_, err := s.deps.Log.Head(ctx, 0)
+		return nil, err
+	})
+	r.Add("fraud-vault", func(ctx context.Context) (any, error) {
+		_, err := s.deps.Vault.Keys(ctx, uuid.Max) // nobody's
 		return nil, err
 	})
 	r.Add("fraud-rules", func(ctx context.Context) (any, error) {
@@ -275,5 +301,5 @@ func (s *Service) checkOrder(context.Context) (any, error) {
 
 // Subscriptions are those that the service runs.
 func (s *Service) Subscriptions() []*subscription.Subscription {
-	return []*subscription.Subscription{s.own, s.activity}
+	return []*subscription.Subscription{s.own, s.activity, s.erasures}
 }

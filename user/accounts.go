@@ -12,8 +12,8 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 // maxTries bounds how often a change is decided again because its account has

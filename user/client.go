@@ -9,7 +9,7 @@ import (
 
 	"github.com/labstack/echo/v4"
 
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // A session notes the network it was started from, not the address: enough to tell

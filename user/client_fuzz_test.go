@@ -6,7 +6,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // FuzzAgent: whatever a program calls itself, what is kept of it is short, and does

@@ -17,8 +17,8 @@ import (
 	"github.com/meet5/backend/events/bus"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 const (
@@ -36,8 +36,6 @@ const (
 	requestTimeout = 5 * time.Second
 	// retryAfter is what a client is told when something we need is gone or busy.
 	retryAfter = time.Second
-	// tidyEvery is how often the vault is tidied.
-	tidyEvery = time.Hour
 	// minRetry and maxRetry are the pauses between attempts to start.
 	minRetry = 50 * time.Millisecond
 	maxRetry = 5 * time.Second

@@ -12,8 +12,8 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault"
 )
 
 func TestErasingLeavesNothingThatSaysWhoItWas(t *testing.T) {

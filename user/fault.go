@@ -10,9 +10,9 @@ import (
 
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user/account"
 	"github.com/meet5/backend/user/password"
-	"github.com/meet5/backend/user/vault"
 )
 
 // unavailable is the errors that pass: the caller may try again.

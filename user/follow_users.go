@@ -20,19 +20,6 @@ func (s *Service) dropChangedCards(_ context.Context, b subscription.Batch) erro
 	return nil
 }
 
-// finishErasures destroys the secrets of users whose erasure is in the log,
-// whatever became of the request that wrote it.
-func (s *Service) finishErasures(ctx context.Context, b subscription.Batch) error {
-	for _, e := range b.Events {
-		if e.Type == events.UserErased {
-			if err := s.vault.Erase(ctx, e.Stream); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
 // fromEnd is the ledger of a subscription that begins at the log's end: what was
 // before is in no cache once it has begun. The next process begins at its own.
 type fromEnd struct {

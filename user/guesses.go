@@ -8,8 +8,8 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user/guess"
-	"github.com/meet5/backend/user/vault"
 )
 
 // tryGuess runs try, which compares a password with that of a login, unless too many

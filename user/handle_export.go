@@ -14,8 +14,8 @@ import (
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 const exportPath = "/v1/me/export"

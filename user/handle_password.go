@@ -9,9 +9,9 @@ import (
 
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/service/web"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 type passwordBody struct {

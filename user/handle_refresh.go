@@ -8,9 +8,9 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/service/web"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 type refreshBody struct {

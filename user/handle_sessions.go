@@ -9,8 +9,8 @@ import (
 
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/service/web"
-	"github.com/meet5/backend/user/vault"
 )
 
 // ownSession is a session as its owner sees it.

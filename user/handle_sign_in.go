@@ -10,9 +10,9 @@ import (
 
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/service/web"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 type signInBody struct {

@@ -27,9 +27,9 @@ import (
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/service/health"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
+	"github.com/meet5/backend/service/vault/boltvault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault"
-	"github.com/meet5/backend/user/vault/boltvault"
 )
 
 // waitLimit ends a test whose condition never comes true.

@@ -17,8 +17,8 @@ import (
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
 	"github.com/meet5/backend/events/servertest"
+	"github.com/meet5/backend/service/vault/mongovault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault/mongovault"
 )
 
 // distributed is a deployment on MongoDB and RabbitMQ, in databases and under

@@ -13,7 +13,7 @@ import (
 
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // Names under which the vault keeps what all instances share. They never change.

@@ -13,8 +13,8 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault"
 )
 
 var errGone = errors.New("the server is gone")

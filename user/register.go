@@ -10,8 +10,8 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/service/problem"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user/account"
-	"github.com/meet5/backend/user/vault"
 )
 
 // errTaken says that a handle or an e-mail is held already.

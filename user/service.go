@@ -52,6 +52,7 @@ import (
 	"github.com/meet5/backend/service/operate"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/service/web"
 	"github.com/meet5/backend/user/guess"
 	"github.com/meet5/backend/user/password"
@@ -176,7 +177,7 @@ func (s *Service) follow(deps Deps) error {
 		queues string // the group whose queues it shares; its own alone if empty
 	}{
 		{subscription.Config{Log: deps.Fraud, Group: standingGroup, Handler: s.applyDecisions, Ledger: shared}, standingGroup},
-		{subscription.Config{Log: deps.Log, Group: erasureGroup, Handler: s.finishErasures, Ledger: shared}, erasureGroup},
+		{subscription.Config{Log: deps.Log, Group: erasureGroup, Handler: vault.Erasures(deps.Vault), Ledger: shared}, erasureGroup},
 		{subscription.Config{Log: deps.Log, Group: cardsGroup, Handler: s.dropChangedCards, Ledger: newFromEnd(deps.Log, s.cards.dropAll)}, ""},
 	} {
 		cfg := sub.cfg
@@ -258,16 +259,8 @@ func (s *Service) start(ctx context.Context) error {
 
 // tidy keeps the vault tidy.
 func (s *Service) tidy(ctx context.Context) error {
-	tick := time.NewTicker(tidyEvery)
-	defer tick.Stop()
-	for {
-		if err := errors.Join(s.forgetSpent(ctx), s.vault.Tidy(ctx, s.now())); err != nil && ctx.Err() == nil {
-			s.logger.WarnContext(ctx, "could not tidy the vault, will try again", "in", tidyEvery, "error", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-	}
+	vault.KeepTidy(ctx, s.logger, func(ctx context.Context) error {
+		return errors.Join(s.forgetSpent(ctx), s.vault.Tidy(ctx, s.now()))
+	})
+	return nil
 }

@@ -13,8 +13,8 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault"
 )
 
 func (w *world) sessions(access string) []any {

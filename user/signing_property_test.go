@@ -13,7 +13,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/meet5/backend/service/token"
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // memory is as much of a vault as keys need: files would make thousands of changes

@@ -12,8 +12,8 @@ import (
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/subscription"
+	"github.com/meet5/backend/service/vault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault"
 )
 
 func (w *world) caseOf(access string, id uuid.UUID) response {

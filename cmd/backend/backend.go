@@ -2,7 +2,7 @@
 //
 //	gateway ─┬─ user ─────── user log      follows fraud
 //	         ├─ activity ─── activity log  follows user
-//	         ├─ fraud ────── fraud log     follows activity
+//	         ├─ fraud ────── fraud log     follows activity, user
 //	         └─ projections                follows activity
 //
 // The two ways to run differ in the stores alone (see Open): files and memory, or
@@ -116,7 +116,8 @@ func (b *Backend) assemble(cfg Config, logger *slog.Logger) (err error) {
 		return fmt.Errorf("activity service: %w", err)
 	}
 	if b.Fraud, err = fraud.New(fraud.Config{MarkQuota: cfg.MarkQuota}, fraud.Deps{
-		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"], Snapshots: b.Snapshots, Labels: b.Labels,
+		Log: b.Logs.Fraud, Activity: b.Logs.Activity, Users: b.Logs.User, Vault: b.FraudVault,
+		Follow: b.Follow, Verifier: verifier, Ledger: b.Ledgers["fraud"], Snapshots: b.Snapshots, Labels: b.Labels,
 		Logger: of("fraud"), Clock: cfg.Clock, Metrics: registry,
 	}); err != nil {
 		return fmt.Errorf("fraud service: %w", err)

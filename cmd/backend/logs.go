@@ -18,7 +18,7 @@ func (w Where) LogFile() string { return filepath.Join(w.Data, logFile) }
 // it, where the data is in files that nobody has open. What it found counts even if
 // there is an error, too.
 func (w Where) CheckpointsInFiles(ctx context.Context) (all []subscription.Checkpoint, err error) {
-	for _, name := range []string{userFile, activityFile, fraudFile} {
+	for _, name := range []string{userFile, activityFile, fraudFile, fraudKeysFile} {
 		some, failed := boltledger.ListFile(ctx, filepath.Join(w.Data, name))
 		all, err = append(all, some...), errors.Join(err, failed)
 	}

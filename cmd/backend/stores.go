@@ -35,9 +35,9 @@ import (
 	"github.com/meet5/backend/projections/mongostore"
 	"github.com/meet5/backend/projections/versions"
 	"github.com/meet5/backend/projections/views"
-	"github.com/meet5/backend/user/vault"
-	"github.com/meet5/backend/user/vault/boltvault"
-	"github.com/meet5/backend/user/vault/mongovault"
+	"github.com/meet5/backend/service/vault"
+	"github.com/meet5/backend/service/vault/boltvault"
+	"github.com/meet5/backend/service/vault/mongovault"
 )
 
 const (
@@ -100,6 +100,8 @@ const (
 	userFile     = "user.db"
 	activityFile = "activity.db"
 	fraudFile    = "fraud.db"
+	// fraudKeysFile has the keys of what is written about flagged users.
+	fraudKeysFile = "fraud-keys.db"
 	// snapshotFolder is a cache: it may be deleted.
 	snapshotFolder = "snapshots"
 )
@@ -107,8 +109,9 @@ const (
 // Stores are what the services keep their data in. Close lets go of them.
 type Stores struct {
 	User, Activity, Fraud log.Store
-	Vault                 vault.Vault
-	Labels                labels.Store
+	// Vault is the user service's, FraudVault the fraud service's.
+	Vault, FraudVault vault.Vault
+	Labels            labels.Store
 	// Snapshots are the fraud service's; may be nil.
 	Snapshots fraud.Snapshots
 	// Views are the read models in memory; Versions those on MongoDB. One of the two
@@ -118,7 +121,8 @@ type Stores struct {
 
 	// Ledgers keep how far the subscriptions that outlive their process have come,
 	// and what is parked, by the name of the service. Projections have none where
-	// read models are in memory.
+	// read models are in memory; fraud-keys is that of the fraud service's vault where
+	// that is a file of its own.
 	Ledgers map[string]subscription.Ledger
 
 	Publisher message.Publisher
@@ -205,6 +209,11 @@ func (s *Stores) openFiles(ctx context.Context, w Where, logger *slog.Logger) er
 		return err
 	}
 	s.onClose(f.Close)
+	k, err := boltvault.Open(filepath.Join(w.Data, fraudKeysFile))
+	if err != nil {
+		return err
+	}
+	s.onClose(k.Close)
 	b := inproc.New(inproc.Config{})
 	s.onClose(b.Close)
 	a, err := boltledger.Open(filepath.Join(w.Data, activityFile))
@@ -212,8 +221,8 @@ func (s *Stores) openFiles(ctx context.Context, w Where, logger *slog.Logger) er
 		return err
 	}
 	s.onClose(a.Close)
-	s.Vault, s.Labels, s.Views = v, f, memstore.New()
-	s.Ledgers = map[string]subscription.Ledger{"activity": a, "fraud": f.Ledger(), "user": v.Ledger()}
+	s.Vault, s.FraudVault, s.Labels, s.Views = v, k, f, memstore.New()
+	s.Ledgers = map[string]subscription.Ledger{"activity": a, "fraud": f.Ledger(), "fraud-keys": k.Ledger(), "user": v.Ledger()}
 	s.Publisher, s.Follow = b, func(string) (message.Subscriber, error) { return b, nil }
 	return nil
 }
@@ -269,6 +278,14 @@ func Migrations(dbs migrations.Databases, logger *slog.Logger) (*migrations.Runn
 			}
 			return nil
 		}},
+		migrations.Step{Version: 10, Name: "create the fraud service's vault, and what shared keys are found by", Up: func(ctx context.Context, d migrations.Databases) error {
+			for service, db := range map[string]*mongo.Database{"fraud": d.Fraud, "user": d.User} {
+				if err := mongovault.Create(ctx, db); err != nil {
+					return fmt.Errorf("of the %s service: %w", service, err)
+				}
+			}
+			return nil
+		}},
 	)})
 }
 
@@ -308,7 +325,7 @@ func (s *Stores) openServices(ctx context.Context, w Where, logger *slog.Logger)
 	for service, db := range ledgers(dbs) {
 		s.Ledgers[service] = mongoledger.Open(db)
 	}
-	s.Vault, s.Labels = mongovault.Open(dbs.User), mongoside.Open(dbs.Fraud)
+	s.Vault, s.FraudVault, s.Labels = mongovault.Open(dbs.User), mongovault.Open(dbs.Fraud), mongoside.Open(dbs.Fraud)
 	s.Versions = versions.Open(dbs.Projections, s.Ledgers["projections"], versions.Options{Logger: logger})
 
 	cfg := rabbit.Config{URI: w.AMQP, Logger: logger, Check: bus.Check}

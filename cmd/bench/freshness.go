@@ -163,7 +163,7 @@ func (w *whole) people(ctx context.Context, n int) ([]uuid.UUID, error) {
 
 // groups are the groups that have queues in the backend. If one is missing here, its
 // exchange is still in use at the end, and that is an error.
-var groups = []string{projections.Group, activity.VisibilityGroup, "user-standing", "user-erasure", "fraud-raised"}
+var groups = []string{projections.Group, activity.VisibilityGroup, "user-standing", "user-erasure", "fraud-erasure", "fraud-raised"}
 
 // removeBackendExchanges has the exchanges and queues of the backend removed when
 // the work ends.

@@ -6,8 +6,10 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	amqp "github.com/rabbitmq/amqp091-go"
@@ -115,6 +117,69 @@ func (p *tap) drained() (all []byte) {
 	}
 }
 
+// review is what moderators, and she herself, wrote about anna.
+type review struct {
+	flag, bulk string
+	texts      []string
+}
+
+// reviewed has anna and bert flagged, and written about.
+func reviewed(t *testing.T, h *house, anna, bert *client) review {
+	t.Helper()
+	mod := h.with("mod", "moderator")
+	const path = "/v1/moderation/rules/some-likes"
+	mod.send("PUT", path+"?why=bots", "application/yaml", strings.NewReader(someLikes)).is(http.StatusCreated)
+	mod.post(path+"/mode", object{"mode": "live", "why": "at once", "force": true}).is(http.StatusOK)
+	eventually(t, "the rule runs", func() (any, bool) {
+		var rule object
+		mod.get(path).is(http.StatusOK).into(&rule)
+		return rule, rule["runs"] == true && rule["warming"] == false
+	})
+	for _, liked := range h.crowd(3, time.Now().Add(-time.Hour)) {
+		anna.act("like", liked).is(http.StatusCreated)
+		bert.act("like", liked).is(http.StatusCreated)
+	}
+	flagOf := func(c *client) (id string) {
+		t.Helper()
+		eventually(t, "the flag", func() (any, bool) {
+			l := mod.list("/v1/moderation/flags?rule=some-likes&user=" + c.id.String())
+			if len(l.Items) == 1 {
+				id, _ = l.Items[0]["id"].(string)
+			}
+			return l, id != ""
+		})
+		return id
+	}
+	hers, his := flagOf(anna), flagOf(bert)
+	r := review{flag: hers, texts: []string{"Annie and Bertie", "Annie after all", "Annie from Lisbon", "Annie it was", "I am not that Annie", "Annie speaks the truth"}}
+	var o struct{ ID string }
+	mod.post("/v1/moderation/bulk", object{"ids": []string{hers, his}, "decision": "escalate", "note": r.texts[0]}).is(http.StatusOK).into(&o)
+	mod.post("/v1/moderation/bulk/"+o.ID+"/undo", object{"note": r.texts[1]}).is(http.StatusOK)
+	mod.post("/v1/moderation/flags/"+hers+"/notes", object{"text": r.texts[2]}).is(http.StatusOK)
+	mod.post("/v1/moderation/flags/"+hers+"/decision", object{"decision": "confirm", "note": r.texts[3]}).is(http.StatusOK)
+	anna.post("/v1/me/appeals", object{"flag": hers, "text": r.texts[4]}).is(http.StatusCreated)
+	mod.post("/v1/moderation/flags/"+hers+"/decision", object{"decision": "overturn", "note": r.texts[5]}).is(http.StatusOK)
+	r.bulk = o.ID
+	return r
+}
+
+// shown waits until the pages about her flag show these of the texts and no other.
+func (r review) shown(t *testing.T, when string, mod *client, want []string) {
+	t.Helper()
+	eventually(t, "what is shown "+when, func() (any, bool) {
+		flag := string(mod.get("/v1/moderation/flags/" + r.flag).is(http.StatusOK).body)
+		operation := string(mod.get("/v1/moderation/bulk/" + r.bulk).is(http.StatusOK).body)
+		operations := string(mod.get("/v1/moderation/bulk").is(http.StatusOK).body)
+		for i, text := range r.texts {
+			is := slices.Contains(want, text)
+			if strings.Contains(flag, text) != is || i < 2 && (strings.Contains(operation, text) != is || strings.Contains(operations, text) != is) {
+				return flag + operation + operations, false
+			}
+		}
+		return nil, strings.Contains(flag, `"erased":true`) == (len(want) == 0)
+	})
+}
+
 func TestNothingThatIsKeptSaysWhoAnErasedPersonWas(t *testing.T) {
 	bothWays(t, func(t *testing.T, where backend.Where) {
 		var messages *tap
@@ -162,6 +227,8 @@ func TestNothingThatIsKeptSaysWhoAnErasedPersonWas(t *testing.T) {
 				t.Errorf("the export does not hold %q", secret)
 			}
 		}
+		review := reviewed(t, h, anna, bert)
+		secrets = append(secrets, review.texts...)
 		kept := func() stored {
 			if where.Real() {
 				return databases(t, where.Prefix)
@@ -188,16 +255,38 @@ func TestNothingThatIsKeptSaysWhoAnErasedPersonWas(t *testing.T) {
 			}
 		}
 
+		keys, err := h.FraudVault.Keys(t.Context(), anna.id)
+		if err != nil || len(keys) != 1 {
+			t.Fatalf("her keys in the fraud service: %v, %v", keys, err)
+		}
+		key := keys[anna.id]
+		holdsKey := func() (where []string) {
+			for place, b := range kept() {
+				if bytes.Contains(b, key[:]) {
+					where = append(where, place+" holds a key of hers")
+				}
+			}
+			return where
+		}
+		if len(holdsKey()) == 0 {
+			t.Error("the key of what was written about her is nowhere: this test cannot see it go")
+		}
+		review.shown(t, "before the erasure", h.as("mod"), review.texts)
+
 		anna.send(http.MethodDelete, "/v1/me", "", nil).is(http.StatusNoContent)
 		anna.get("/v1/me").is(http.StatusNotFound)
+		anna.post("/v1/me/appeals", object{"flag": review.flag, "text": "I am still here"}).is(http.StatusNotFound)
+		h.as("mod").post("/v1/moderation/flags/"+review.flag+"/notes", object{"text": "she is still here"}).is(http.StatusConflict)
+		review.shown(t, "after the erasure", h.as("mod"), nil)
 		eventually(t, "bert's matches without her name", func() (any, bool) {
 			l := bert.list("/v1/me/matches")
 			return l, len(l.Items) == 1 && names(l) == "<nil>"
 		})
 		h.stop()
 		h = open(t, where) // a start tidies the vault
+		review.shown(t, "after a restart", h.as("mod"), nil)
 		eventually(t, "what is left of her", func() (any, bool) {
-			all, left := kept(), []string(nil)
+			all, left := kept(), holdsKey()
 			for _, secret := range secrets {
 				for _, place := range holds(all, secret) {
 					left = append(left, place+" holds "+secret)

@@ -69,12 +69,12 @@ func raise(t *testing.T, l *log.Log, n int, by string, at time.Time, byRule bool
 		var e events.Event
 		switch d {
 		case "":
-			e, err = f.Appeal(f.User, "no", at)
+			e, err = f.Appeal(f.User, flag.Text{Plain: "no"}, at)
 		case undone:
 			left := events.BulkFlag{Flag: f.ID, Version: f.Version, Before: events.Standpoint{State: string(flag.Open)}}
-			e, err = f.Undo(flag.Confirm, left, uuid.New(), "", uuid.New(), at)
+			e, err = f.Undo(flag.Confirm, left, uuid.New(), flag.Text{}, uuid.New(), at)
 		default:
-			e, err = f.Decide(d, uuid.New(), "", at)
+			e, err = f.Decide(d, uuid.New(), flag.Text{}, at)
 		}
 		if err != nil {
 			t.Fatal(err)

@@ -48,12 +48,12 @@ func crowded(b *testing.B) (*flag.Board, uint64) {
 		}
 		switch {
 		case i == 7:
-			step(f.Decide(flag.Confirm, moderator, "", at))
-			step(f.Appeal(member, "please", at))
+			step(f.Decide(flag.Confirm, moderator, flag.Text{}, at))
+			step(f.Appeal(member, flag.Text{Plain: "please"}, at))
 		case i/20%10 < 5:
-			step(f.Decide(flag.Dismiss, moderator, "", at))
+			step(f.Decide(flag.Dismiss, moderator, flag.Text{}, at))
 		case i/20%10 < 7:
-			step(f.Decide(flag.Confirm, moderator, "", at))
+			step(f.Decide(flag.Confirm, moderator, flag.Text{}, at))
 		case i/20%10 < 8:
 			step(f.Expire(at.AddDate(0, 0, 30)))
 		}

@@ -26,19 +26,19 @@ func (l *life) step(t *rapid.T) (events.Event, error) {
 	at := start.Add(time.Duration(rapid.IntRange(0, 5).Draw(t, "step at")) * time.Second)
 	switch rapid.IntRange(0, 7).Draw(t, "what") {
 	case 0:
-		return l.Appeal(l.User, "x", at)
+		return l.Appeal(l.User, flag.Text{Plain: "x"}, at)
 	case 1:
 		return l.Assign(rapid.SampledFrom([]uuid.UUID{{}, moderator, {0x0f}}).Draw(t, "assignee"), moderator, at)
 	case 2:
-		return l.Annotate(moderator, "x", at)
+		return l.Annotate(moderator, flag.Text{Plain: "x"}, at)
 	case 3:
 		return l.Expire(at)
 	case 4:
-		return l.Undo(l.decided, l.left, moderator, "", uuid.UUID{0xb0}, at)
+		return l.Undo(l.decided, l.left, moderator, flag.Text{}, uuid.UUID{0xb0}, at)
 	case 5:
 		d := rapid.SampledFrom(flag.Decisions()).Draw(t, "bulk decision")
 		before := l.Standpoint()
-		e, err := l.DecideInBulk(d, moderator, "", uuid.UUID{0xb0}, at)
+		e, err := l.DecideInBulk(d, moderator, flag.Text{}, uuid.UUID{0xb0}, at)
 		if err == nil {
 			l.left, l.decided = events.BulkFlag{Flag: l.ID, Version: e.Version, Before: before}, d
 		}
@@ -47,7 +47,7 @@ func (l *life) step(t *rapid.T) (events.Event, error) {
 		// What a later build may write: it moves the flag on, and nothing else.
 		return events.Event{Type: "fraud.flag_sung.v1", Stream: l.ID, Version: l.Version + 1, OccurredAt: at, Data: []byte(`7`)}, nil
 	default:
-		return l.Decide(rapid.SampledFrom(flag.Decisions()).Draw(t, "decision"), moderator, "", at)
+		return l.Decide(rapid.SampledFrom(flag.Decisions()).Draw(t, "decision"), moderator, flag.Text{}, at)
 	}
 }
 

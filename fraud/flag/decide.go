@@ -39,15 +39,22 @@ var allowed = map[Decision]struct {
 	Overturn: {[]State{Appealed, Confirmed}, events.FlagOverturned},
 }
 
+// Text is what somebody wrote: a person sealed, with a key of the flag's user, a rule in
+// the clear. So have persons in events of earlier builds.
+type Text struct {
+	Plain  string
+	Sealed *events.SealedText
+}
+
 // Decide makes the event of a decision, without an ID. The error is an
 // ErrNotAllowed that says why the flag's state does not allow it.
-func (f *Flag) Decide(d Decision, by uuid.UUID, note string, at time.Time) (events.Event, error) {
-	return f.decide(d, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note}, at)
+func (f *Flag) Decide(d Decision, by uuid.UUID, note Text, at time.Time) (events.Event, error) {
+	return f.decide(d, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note.Plain, Sealed: note.Sealed}, at)
 }
 
 // DecideInBulk is Decide as a part of a bulk operation.
-func (f *Flag) DecideInBulk(d Decision, by uuid.UUID, note string, bulk uuid.UUID, at time.Time) (events.Event, error) {
-	e, err := f.decide(d, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note, Bulk: &bulk}, at)
+func (f *Flag) DecideInBulk(d Decision, by uuid.UUID, note Text, bulk uuid.UUID, at time.Time) (events.Event, error) {
+	e, err := f.decide(d, events.Decision{User: f.User, Rule: f.Rule, By: by, Note: note.Plain, Sealed: note.Sealed, Bulk: &bulk}, at)
 	e.ID = events.DeriveID(bulk, f.ID.String())
 	return e, err
 }
@@ -80,14 +87,14 @@ func orList(states []State) string {
 
 // Appeal makes the event of the user's appeal, without an ID. Only the flagged
 // user may appeal, and only while the flag is confirmed.
-func (f *Flag) Appeal(user uuid.UUID, text string, at time.Time) (events.Event, error) {
+func (f *Flag) Appeal(user uuid.UUID, text Text, at time.Time) (events.Event, error) {
 	switch {
 	case user != f.User:
 		return events.Event{}, fmt.Errorf("%w: the flag is another user's", ErrNotAllowed)
 	case f.State != Confirmed:
 		return events.Event{}, fmt.Errorf("%w: the flag is %s; an appeal needs one that is confirmed", ErrNotAllowed, f.State)
 	}
-	return f.event(events.FlagAppealed, at, events.Appeal{User: user, Text: text})
+	return f.event(events.FlagAppealed, at, events.Appeal{User: user, Text: text.Plain, Sealed: text.Sealed})
 }
 
 // Assign makes the event that gives the flag to a moderator, or back if assignee
@@ -103,9 +110,9 @@ func (f *Flag) Assign(assignee, by uuid.UUID, at time.Time) (events.Event, error
 	return f.event(events.FlagAssigned, at, a)
 }
 
-// Annotate makes the event of a moderator's note, without an ID.
-func (f *Flag) Annotate(by uuid.UUID, text string, at time.Time) (events.Event, error) {
-	return f.event(events.FlagNoted, at, events.Note{By: by, Text: text})
+// Annotate makes the event of a note, without an ID.
+func (f *Flag) Annotate(by uuid.UUID, text Text, at time.Time) (events.Event, error) {
+	return f.event(events.FlagNoted, at, events.Note{By: by, Text: text.Plain, Sealed: text.Sealed})
 }
 
 // Expire makes the event that the flag's time is over. It follows from the flag, so
@@ -121,12 +128,12 @@ func (f *Flag) Expire(now time.Time) (events.Event, error) {
 
 // Undo makes the event that takes back a bulk operation's decision, provided that
 // the flag still stands where that has left it.
-func (f *Flag) Undo(d Decision, left events.BulkFlag, by uuid.UUID, note string, bulk uuid.UUID, at time.Time) (events.Event, error) {
+func (f *Flag) Undo(d Decision, left events.BulkFlag, by uuid.UUID, note Text, bulk uuid.UUID, at time.Time) (events.Event, error) {
 	if f.SettledBy != left.Version {
 		return events.Event{}, fmt.Errorf("%w: the flag has moved on since and is %s", ErrNotAllowed, f.State)
 	}
 	e, err := f.event(events.DecisionUndone, at, events.UndoneDecision{
-		User: f.User, Rule: f.Rule, By: by, Note: note, Bulk: bulk, Undoes: string(d), Standpoint: left.Before,
+		User: f.User, Rule: f.Rule, By: by, Note: note.Plain, Sealed: note.Sealed, Bulk: bulk, Undoes: string(d), Standpoint: left.Before,
 	})
 	e.ID = events.DeriveID(bulk, "undo "+f.ID.String())
 	return e, err

@@ -82,7 +82,7 @@ func TestAFlagsSummaryIsWhatItsFirstEventSays(t *testing.T) {
 
 func TestAnEventCountsOnceAndMustFollow(t *testing.T) {
 	f := open(t)
-	confirm, err := f.Decide(flag.Confirm, moderator, "", start)
+	confirm, err := f.Decide(flag.Confirm, moderator, flag.Text{}, start)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -42,11 +42,11 @@ func TestAnOpenFlagExpiresWhenItsTimeIsOver(t *testing.T) {
 		t.Errorf("a moment before: %v", err)
 	}
 	for _, d := range flag.Decisions() {
-		if _, err := f.Decide(d, moderator, "", end); !errors.Is(err, flag.ErrNotAllowed) {
+		if _, err := f.Decide(d, moderator, flag.Text{}, end); !errors.Is(err, flag.ErrNotAllowed) {
 			t.Errorf("%s when its time is over: %v", d, err)
 		}
 	}
-	if _, err := f.Decide(flag.Confirm, moderator, "", end.Add(-1)); err != nil {
+	if _, err := f.Decide(flag.Confirm, moderator, flag.Text{}, end.Add(-1)); err != nil {
 		t.Errorf("a decision a moment before: %v", err)
 	}
 	e, err := f.Expire(end.Add(time.Minute))
@@ -63,7 +63,7 @@ func TestAnOpenFlagExpiresWhenItsTimeIsOver(t *testing.T) {
 	if f.State != flag.Expired || !f.State.Final() || f.State.Waiting() || f.State.Stands() {
 		t.Errorf("%+v", f)
 	}
-	if _, err := f.Decide(flag.Confirm, moderator, "", start); !errors.Is(err, flag.ErrNotAllowed) || !strings.Contains(err.Error(), "expired") {
+	if _, err := f.Decide(flag.Confirm, moderator, flag.Text{}, start); !errors.Is(err, flag.ErrNotAllowed) || !strings.Contains(err.Error(), "expired") {
 		t.Errorf("a decision on it: %v", err)
 	}
 }
@@ -81,7 +81,7 @@ func TestWhatNeverExpires(t *testing.T) {
 	} {
 		f := openFor(t, c.while)
 		if c.decision != "" {
-			follow(t, &f)(f.Decide(c.decision, moderator, "", start))
+			follow(t, &f)(f.Decide(c.decision, moderator, flag.Text{}, start))
 		}
 		if _, err := f.Expire(late); !errors.Is(err, flag.ErrNotAllowed) || f.Due(late) {
 			t.Errorf("%s: %v", name, err)
@@ -137,25 +137,25 @@ func TestUndoingPutsAFlagBackWhereItStood(t *testing.T) {
 	} {
 		f := openFor(t, time.Hour)
 		for _, d := range c.before {
-			follow(t, &f)(f.Decide(d, moderator, "", start.Add(time.Second)))
+			follow(t, &f)(f.Decide(d, moderator, flag.Text{}, start.Add(time.Second)))
 		}
 		if c.appeal {
-			follow(t, &f)(f.Appeal(member, "please", start.Add(2*time.Second)))
+			follow(t, &f)(f.Appeal(member, flag.Text{Plain: "please"}, start.Add(2*time.Second)))
 		}
 		want := f
 		left := events.BulkFlag{Flag: f.ID, Version: f.Version + 1, Before: f.Standpoint()}
-		follow(t, &f)(f.DecideInBulk(c.d, moderator, "", bulk, start.Add(3*time.Second)))
-		follow(t, &f)(f.Annotate(moderator, "a note does not move it on", start.Add(4*time.Second)))
+		follow(t, &f)(f.DecideInBulk(c.d, moderator, flag.Text{}, bulk, start.Add(3*time.Second)))
+		follow(t, &f)(f.Annotate(moderator, flag.Text{Plain: "a note does not move it on"}, start.Add(4*time.Second)))
 		if c.d != flag.Dismiss && c.d != flag.Uphold && c.d != flag.Overturn {
 			follow(t, &f)(f.Assign(moderator, moderator, start.Add(4*time.Second)))
 			want.Assignee = moderator
 		}
-		follow(t, &f)(f.Undo(c.d, left, moderator, "", bulk, start.Add(5*time.Second)))
+		follow(t, &f)(f.Undo(c.d, left, moderator, flag.Text{}, bulk, start.Add(5*time.Second)))
 		want.Version, want.SettledBy = f.Version, f.Version
 		if diff := cmp.Diff(want, f); diff != "" {
 			t.Errorf("%s after %v (-want +got):\n%s", c.d, c.before, diff)
 		}
-		if _, err := f.Undo(c.d, left, moderator, "", bulk, start.Add(5*time.Second)); !errors.Is(err, flag.ErrNotAllowed) {
+		if _, err := f.Undo(c.d, left, moderator, flag.Text{}, bulk, start.Add(5*time.Second)); !errors.Is(err, flag.ErrNotAllowed) {
 			t.Errorf("undone twice: %v", err)
 		}
 	}
@@ -165,9 +165,9 @@ func TestWhatHasMovedOnIsNotUndone(t *testing.T) {
 	bulk := uuid.UUID{0xb0}
 	f := open(t)
 	left := events.BulkFlag{Flag: f.ID, Version: 2, Before: f.Standpoint()}
-	follow(t, &f)(f.DecideInBulk(flag.Confirm, moderator, "", bulk, start))
-	follow(t, &f)(f.Appeal(member, "please", start))
-	if _, err := f.Undo(flag.Confirm, left, moderator, "", bulk, start); !errors.Is(err, flag.ErrNotAllowed) || !strings.Contains(err.Error(), "appealed") {
+	follow(t, &f)(f.DecideInBulk(flag.Confirm, moderator, flag.Text{}, bulk, start))
+	follow(t, &f)(f.Appeal(member, flag.Text{Plain: "please"}, start))
+	if _, err := f.Undo(flag.Confirm, left, moderator, flag.Text{}, bulk, start); !errors.Is(err, flag.ErrNotAllowed) || !strings.Contains(err.Error(), "appealed") {
 		t.Errorf("%v, want a refusal that says where it is", err)
 	}
 }
@@ -188,11 +188,11 @@ func TestAnUndoneDismissalIsNoSnooze(t *testing.T) {
 		t.Fatal(err)
 	}
 	left := events.BulkFlag{Flag: f.ID, Version: 2, Before: f.Standpoint()}
-	step(f.DecideInBulk(flag.Dismiss, moderator, "", uuid.UUID{0xb0}, start))
+	step(f.DecideInBulk(flag.Dismiss, moderator, flag.Text{}, uuid.UUID{0xb0}, start))
 	if b.Covers(member, "r", start.Add(flag.Snooze)) || !b.Covers(member, "r", start.Add(flag.Snooze-1)) {
 		t.Error("a dismissal snoozes for 30 days")
 	}
-	step(f.Undo(flag.Dismiss, left, moderator, "", uuid.UUID{0xb0}, start))
+	step(f.Undo(flag.Dismiss, left, moderator, flag.Text{}, uuid.UUID{0xb0}, start))
 	if !b.Covers(member, "r", start.Add(flag.Snooze)) {
 		t.Error("the flag is open again and does not cover")
 	}
@@ -208,9 +208,10 @@ func TestARecordTellsOfEveryEvent(t *testing.T) {
 		stream = append(stream, events.Recorded{Event: e})
 	}
 	left := events.BulkFlag{Flag: f.ID, Version: 2, Before: f.Standpoint()}
-	add(f.DecideInBulk(flag.Dismiss, moderator, "all the same", bulk, start.Add(1)))
-	add(f.Undo(flag.Dismiss, left, moderator, "not the same", bulk, start.Add(2)))
-	add(f.Annotate(moderator, "hm", start.Add(3)))
+	sealed := flag.Text{Sealed: &events.SealedText{Key: f.User, Bytes: []byte{1, 2}}}
+	add(f.DecideInBulk(flag.Dismiss, moderator, sealed, bulk, start.Add(1)))
+	add(f.Undo(flag.Dismiss, left, moderator, flag.Text{Plain: "not the same"}, bulk, start.Add(2)))
+	add(f.Annotate(moderator, flag.Text{Plain: "hm"}, start.Add(3)))
 	add(events.Event{Type: "fraud.flag_sung.v1", Stream: f.ID, Version: 5, OccurredAt: start.Add(4), Data: []byte(`[1]`)}, nil)
 	add(f.Expire(start.Add(2 * time.Hour)))
 	r, err := flag.Read(stream)
@@ -219,9 +220,9 @@ func TestARecordTellsOfEveryEvent(t *testing.T) {
 	}
 	want := []flag.Entry{
 		{At: start, Type: "raised"},
-		{At: start.Add(1), Type: "dismissed", By: moderator, Note: "all the same", Bulk: bulk},
-		{At: start.Add(2), Type: "undone", By: moderator, Note: "not the same", Bulk: bulk, Undoes: flag.Dismiss},
-		{At: start.Add(3), Type: "noted", By: moderator, Note: "hm"},
+		{At: start.Add(1), Type: "dismissed", By: moderator, Note: sealed, Bulk: bulk},
+		{At: start.Add(2), Type: "undone", By: moderator, Note: flag.Text{Plain: "not the same"}, Bulk: bulk, Undoes: flag.Dismiss},
+		{At: start.Add(3), Type: "noted", By: moderator, Note: flag.Text{Plain: "hm"}},
 		{At: start.Add(4), Type: "sung"},
 		{At: start.Add(time.Hour), Type: "expired"},
 	}
@@ -238,7 +239,7 @@ func TestMarksCountForTheDayOfWhatTheyHitOn(t *testing.T) {
 		var f flag.Flag
 		first := raised(t, id, member, "r", 50, at)
 		follow(t, &f)(first.Event, nil)
-		e, err := f.Decide(flag.Confirm, uuid.UUID{0xaa}, "by the rule", at)
+		e, err := f.Decide(flag.Confirm, uuid.UUID{0xaa}, flag.Text{Plain: "by the rule"}, at)
 		if err != nil {
 			t.Fatal(err)
 		}

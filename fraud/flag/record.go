@@ -27,7 +27,7 @@ type Entry struct {
 	Type string
 	// By is who did it; uuid.Nil if it is not known, or nobody did.
 	By   uuid.UUID
-	Note string
+	Note Text
 	// Bulk is the operation that it was a part of; uuid.Nil if it was not.
 	Bulk uuid.UUID
 	// Undoes is the decision that an entry of type undone takes back.
@@ -37,11 +37,11 @@ type Entry struct {
 	Assignee uuid.UUID
 }
 
-// Note is a moderator's note.
+// Note is a note of a moderator's, or of a rule's.
 type Note struct {
 	At   time.Time
 	By   uuid.UUID
-	Text string
+	Text Text
 }
 
 // ErrUnknown says that there is no such flag.
@@ -80,7 +80,7 @@ func (r *Record) note(e events.Recorded) error {
 		if err != nil {
 			return err
 		}
-		entry.By, entry.Note = a.User, a.Text
+		entry.By, entry.Note = a.User, Text{a.Text, a.Sealed}
 	case events.FlagAssigned:
 		a, err := events.Unmarshal[events.Assignment](e)
 		if err != nil {
@@ -95,14 +95,14 @@ func (r *Record) note(e events.Recorded) error {
 		if err != nil {
 			return err
 		}
-		entry.By, entry.Note = n.By, n.Text
-		r.Notes = append(r.Notes, Note{At: e.OccurredAt, By: n.By, Text: n.Text})
+		entry.By, entry.Note = n.By, Text{n.Text, n.Sealed}
+		r.Notes = append(r.Notes, Note{At: e.OccurredAt, By: n.By, Text: entry.Note})
 	case events.FlagConfirmed, events.FlagDismissed, events.FlagEscalated, events.FlagUpheld, events.FlagOverturned:
 		d, err := events.Unmarshal[events.Decision](e)
 		if err != nil {
 			return err
 		}
-		entry.By, entry.Note = d.By, d.Note
+		entry.By, entry.Note = d.By, Text{d.Note, d.Sealed}
 		if d.Bulk != nil {
 			entry.Bulk = *d.Bulk
 		}
@@ -111,7 +111,7 @@ func (r *Record) note(e events.Recorded) error {
 		if err != nil {
 			return err
 		}
-		entry.By, entry.Note, entry.Bulk, entry.Undoes = u.By, u.Note, u.Bulk, Decision(u.Undoes)
+		entry.By, entry.Note, entry.Bulk, entry.Undoes = u.By, Text{u.Note, u.Sealed}, u.Bulk, Decision(u.Undoes)
 	}
 	// Of other types, an expiry or what a later build writes, there is only the time.
 	r.History = append(r.History, entry)

@@ -550,6 +550,9 @@ type Bulk struct {
 	Decision BulkDecision `json:"decision"`
 	DryRun   bool         `json:"dry_run"`
 
+	// Erased True if there was a note, which is gone since a user whom it was about has erased their account.
+	Erased *bool `json:"erased,omitempty"`
+
 	// Filter The filters of the list of flags.
 	Filter *BulkFilter        `json:"filter,omitempty"`
 	Id     openapi_types.UUID `json:"id"`
@@ -564,9 +567,12 @@ type Bulk struct {
 
 	// Undone Who took it back and when; changed and items tell of the flags that are back where they stood.
 	Undone *struct {
-		At      time.Time            `json:"at"`
-		By      openapi_types.UUID   `json:"by"`
-		Changed int                  `json:"changed"`
+		At      time.Time          `json:"at"`
+		By      openapi_types.UUID `json:"by"`
+		Changed int                `json:"changed"`
+
+		// Erased True if there was a note, which is gone since a user whom it was about has erased their account.
+		Erased  *bool                `json:"erased,omitempty"`
 		Items   []openapi_types.UUID `json:"items"`
 		Note    string               `json:"note"`
 		Refused []BulkRefusal        `json:"refused"`
@@ -599,6 +605,9 @@ type BulkItem struct {
 	Changed  int              `json:"changed"`
 	Decision BulkItemDecision `json:"decision"`
 
+	// Erased True if there was a note, which is gone since a user whom it was about has erased their account.
+	Erased *bool `json:"erased,omitempty"`
+
 	// Filter The filters of the list of flags.
 	Filter *BulkFilter        `json:"filter,omitempty"`
 	Id     openapi_types.UUID `json:"id"`
@@ -615,8 +624,11 @@ type BulkItem struct {
 		At      time.Time          `json:"at"`
 		By      openapi_types.UUID `json:"by"`
 		Changed int                `json:"changed"`
-		Note    string             `json:"note"`
-		Refused int                `json:"refused"`
+
+		// Erased True if there was a note, which is gone since a user whom it was about has erased their account.
+		Erased  *bool  `json:"erased,omitempty"`
+		Note    string `json:"note"`
+		Refused int    `json:"refused"`
 	} `json:"undone"`
 }
 
@@ -901,8 +913,11 @@ type FlagEntry struct {
 	Bulk *openapi_types.UUID `json:"bulk,omitempty"`
 
 	// By Who did it; null for a rule, and where time did.
-	By   *openapi_types.UUID `json:"by"`
-	Note *string             `json:"note,omitempty"`
+	By *openapi_types.UUID `json:"by"`
+
+	// Erased True if there was a note, which is gone since the flag's user has erased their account.
+	Erased *bool   `json:"erased,omitempty"`
+	Note   *string `json:"note,omitempty"`
 
 	// Type What happened: raised, assigned, noted, confirmed, dismissed, escalated, appealed, upheld, overturned, expired, or undone.
 	Type string `json:"type"`
@@ -1238,8 +1253,11 @@ type Note struct {
 	At time.Time `json:"at"`
 
 	// By Who wrote it; null for a rule.
-	By   *openapi_types.UUID `json:"by"`
-	Text string              `json:"text"`
+	By *openapi_types.UUID `json:"by"`
+
+	// Erased True if the text is empty since the flag's user has erased their account.
+	Erased *bool  `json:"erased,omitempty"`
+	Text   string `json:"text"`
 }
 
 // Notice The data of a server-sent event.
@@ -3183,7 +3201,7 @@ type ClientInterface interface {
 
 	// DecideFlagWithBody Decide on a flag
 	//
-	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3192,7 +3210,7 @@ type ClientInterface interface {
 
 	// DecideFlag Decide on a flag
 	//
-	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -3201,7 +3219,7 @@ type ClientInterface interface {
 
 	// NoteFlagWithBody Add a note to a flag
 	//
-	// Class moderation.
+	// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3210,7 +3228,7 @@ type ClientInterface interface {
 
 	// NoteFlag Add a note to a flag
 	//
-	// Class moderation.
+	// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4474,7 +4492,7 @@ func (c *Client) AssignFlag(ctx context.Context, id FlagID, params *AssignFlagPa
 
 // DecideFlagWithBody Decide on a flag
 //
-// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4493,7 +4511,7 @@ func (c *Client) DecideFlagWithBody(ctx context.Context, id FlagID, params *Deci
 
 // DecideFlag Decide on a flag
 //
-// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -4512,7 +4530,7 @@ func (c *Client) DecideFlag(ctx context.Context, id FlagID, params *DecideFlagPa
 
 // NoteFlagWithBody Add a note to a flag
 //
-// Class moderation.
+// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4531,7 +4549,7 @@ func (c *Client) NoteFlagWithBody(ctx context.Context, id FlagID, params *NoteFl
 
 // NoteFlag Add a note to a flag
 //
-// Class moderation.
+// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8737,7 +8755,7 @@ type ClientWithResponsesInterface interface {
 
 	// DecideFlagWithBodyWithResponse Decide on a flag
 	//
-	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8746,7 +8764,7 @@ type ClientWithResponsesInterface interface {
 
 	// DecideFlagWithResponse Decide on a flag
 	//
-	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+	// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8755,7 +8773,7 @@ type ClientWithResponsesInterface interface {
 
 	// NoteFlagWithBodyWithResponse Add a note to a flag
 	//
-	// Class moderation.
+	// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8764,7 +8782,7 @@ type ClientWithResponsesInterface interface {
 
 	// NoteFlagWithResponse Add a note to a flag
 	//
-	// Class moderation.
+	// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11734,7 +11752,7 @@ func (c *ClientWithResponses) AssignFlagWithResponse(ctx context.Context, id Fla
 
 // DecideFlagWithBodyWithResponse Decide on a flag
 //
-// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11749,7 +11767,7 @@ func (c *ClientWithResponses) DecideFlagWithBodyWithResponse(ctx context.Context
 
 // DecideFlagWithResponse Decide on a flag
 //
-// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. Class moderation.
+// confirm, dismiss and escalate need an open flag, uphold an appealed one, overturn an appealed or confirmed one; else 409. A confirmed flag marks the user fraudulent until it is overturned. An open flag that nobody decides on by its expires_at expires, unless it is escalated. If the user has erased their account, a decision takes no note: 409. Class moderation.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11764,7 +11782,7 @@ func (c *ClientWithResponses) DecideFlagWithResponse(ctx context.Context, id Fla
 
 // NoteFlagWithBodyWithResponse Add a note to a flag
 //
-// Class moderation.
+// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11779,7 +11797,7 @@ func (c *ClientWithResponses) NoteFlagWithBodyWithResponse(ctx context.Context, 
 
 // NoteFlagWithResponse Add a note to a flag
 //
-// Class moderation.
+// About a user who has erased their account none is taken, a 409, and those that there were are gone. Class moderation.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //

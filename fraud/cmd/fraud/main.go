@@ -15,6 +15,7 @@ import (
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
+	"github.com/meet5/backend/service/vault/mongovault"
 )
 
 type flags struct {
@@ -50,6 +51,7 @@ func assemble(ctx context.Context, f flags, onListen func(net.Addr)) error {
 	}
 	s, err := fraud.New(fraud.Config{MarkQuota: cmp.Or(int(f.MarkQuota), -1)}, fraud.Deps{
 		Log: n.Log(events.FraudLog, events.FraudPartitions), Activity: n.Reader(events.ActivityLog, events.ActivityPartitions),
+		Users: n.Reader(events.UserLog, events.UserPartitions), Vault: mongovault.Open(n.Database("fraud")),
 		Ledger: ledger, Snapshots: snapshots, Labels: mongoside.Open(n.Database("fraud")), Follow: n.Follow, Verifier: f.Verifier(), Logger: n.Logger, Metrics: n.Metrics,
 	})
 	if err != nil {

@@ -20,10 +20,10 @@ import (
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/log/mongolog"
 	"github.com/meet5/backend/events/servertest"
-	"github.com/meet5/backend/events/subscription/mongoledger"
 	"github.com/meet5/backend/fraud"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/token"
+	"github.com/meet5/backend/service/vault/mongovault"
 )
 
 // waitLimit ends a test whose condition never comes true.
@@ -51,13 +51,14 @@ func newDeployment(t *testing.T) *deployment {
 	client := servertest.Client(t)
 	logs := servertest.Dropped(t, client.Database(d.flags.Prefix+"_log"))
 	side := servertest.Dropped(t, client.Database(d.flags.Prefix+"_fraud"))
-	servertest.Undeclared(t, []string{d.flags.Prefix + "." + events.FraudLog, d.flags.Prefix + "." + events.ActivityLog}, nil)
-	for name, partitions := range map[string]int{events.FraudLog: events.FraudPartitions, events.ActivityLog: events.ActivityPartitions} {
+	users := d.flags.Prefix + "." + events.UserLog
+	servertest.Undeclared(t, []string{d.flags.Prefix + "." + events.FraudLog, d.flags.Prefix + "." + events.ActivityLog, users}, []string{users + ".0.fraud-erasure"})
+	for name, partitions := range map[string]int{events.FraudLog: events.FraudPartitions, events.ActivityLog: events.ActivityPartitions, events.UserLog: events.UserPartitions} {
 		if err := mongolog.Create(ctx, logs, name, partitions); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := mongoledger.Create(ctx, side); err != nil {
+	if err := mongovault.Create(ctx, side); err != nil { // with the ledger
 		t.Fatal(err)
 	}
 	d.logs = logs
@@ -296,5 +297,60 @@ func TestTheLargestBulkOperationBesideSingleDecisions(t *testing.T) {
 	}
 	if status := d.ask("POST", first+"/v1/moderation/bulk/"+o.ID.String()+"/undo", `{}`, &undone); status != http.StatusConflict {
 		t.Errorf("undone twice: %d", status)
+	}
+}
+
+// What one instance wrote about a user is gone from both as soon as either has heard of
+// the erasure, and written no more.
+func TestAnErasureReachesEveryInstance(t *testing.T) {
+	d := newDeployment(t)
+	ids := d.raise(2)
+	first, stopFirst := d.start()
+	second, stopSecond := d.start()
+	defer stopFirst()
+	defer stopSecond()
+	type shown struct {
+		User  uuid.UUID
+		Notes []struct {
+			Text   string
+			Erased bool
+		}
+	}
+	of := func(id uuid.UUID) string { return "/v1/moderation/flags/" + id.String() }
+	for _, id := range ids {
+		if status := d.ask("POST", first+of(id)+"/notes", `{"text":"seen in Lisbon"}`, &shown{}); status != http.StatusOK {
+			t.Fatalf("a note: %d", status)
+		}
+	}
+	var hers shown
+	if d.ask("GET", second+of(ids[0]), "", &hers); len(hers.Notes) != 1 || hers.Notes[0].Text != "seen in Lisbon" {
+		t.Fatalf("the other instance shows %+v", hers)
+	}
+	users := log.New(mongolog.Open(d.logs, events.UserLog, events.UserPartitions), log.Options{})
+	defer users.Close()
+	data, err := json.Marshal(events.Erasure{By: hers.User.String()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := users.Append(d.ctx, events.Event{ID: uuid.New(), Type: events.UserErased, Stream: hers.User, Version: 1, OccurredAt: time.Now(), Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for _, base := range []string{first, second} {
+		if status := d.ask("POST", base+of(ids[0])+"/notes", `{"text":"seen again"}`, &shown{}); status != http.StatusConflict {
+			t.Errorf("a note about the erased: %d", status)
+		}
+		for f := (shown{}); len(f.Notes) != 1 || !f.Notes[0].Erased || f.Notes[0].Text != ""; d.ask("GET", base+of(ids[0]), "", &f) {
+			select {
+			case <-look.C:
+			case <-d.ctx.Done():
+				t.Fatalf("still there: %+v", f)
+			}
+		}
+		var other shown
+		if d.ask("GET", base+of(ids[1]), "", &other); len(other.Notes) != 1 || other.Notes[0].Text != "seen in Lisbon" {
+			t.Errorf("the other user's flag shows %+v", other)
+		}
 	}
 }

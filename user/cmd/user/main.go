@@ -12,8 +12,8 @@ import (
 	"github.com/meet5/backend/service/config"
 	"github.com/meet5/backend/service/node"
 	"github.com/meet5/backend/service/run"
+	"github.com/meet5/backend/service/vault/mongovault"
 	"github.com/meet5/backend/user"
-	"github.com/meet5/backend/user/vault/mongovault"
 )
 
 type flags struct {

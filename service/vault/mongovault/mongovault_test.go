@@ -10,9 +10,9 @@ import (
 	"go.mongodb.org/mongo-driver/v2/mongo/options"
 
 	"github.com/meet5/backend/events/servertest"
-	"github.com/meet5/backend/user/vault"
-	"github.com/meet5/backend/user/vault/mongovault"
-	"github.com/meet5/backend/user/vault/vaulttest"
+	"github.com/meet5/backend/service/vault"
+	"github.com/meet5/backend/service/vault/mongovault"
+	"github.com/meet5/backend/service/vault/vaulttest"
 )
 
 func TestVaultKeepsItsPromises(t *testing.T) {
@@ -40,10 +40,13 @@ func TestAServerThatIsGoneIsUnavailable(t *testing.T) {
 	_, kept := v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{uuid.New(): {}})
 	_, list := v.Sessions(t.Context(), uuid.New(), time.Now())
 	_, all := v.Kept(t.Context(), "")
+	_, erased := v.Erased(t.Context(), uuid.New())
 	for name, err := range map[string]error{
 		"ChangePassword": v.ChangePassword(t.Context(), uuid.New(), "from", "to"),
 		"EndSessions":    v.EndSessions(t.Context(), uuid.New(), uuid.New()), "Sessions": list,
-		"Kept": all, "Forget": v.Forget(t.Context(), "name"),
+		"Erased":     erased,
+		"KeepShared": v.KeepShared(t.Context(), uuid.New(), vault.Key{}, []uuid.UUID{uuid.New()}),
+		"Kept":       all, "Forget": v.Forget(t.Context(), "name"),
 		"Keep": keep, "Keys": keys, "PasswordHash": hash, "KeepKeys": kept,
 		"Enrol":         v.Enrol(t.Context(), uuid.New(), vault.Key{}, "hash"),
 		"Erase":         v.Erase(t.Context(), uuid.New()),

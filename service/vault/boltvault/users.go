@@ -8,11 +8,13 @@ import (
 	"github.com/google/uuid"
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // The users bucket is user → key and password hash, one after the other, or a
-// single zero for an erased user.
+// single zero for an erased user. A shared key is there like a user's; the shared
+// bucket has a name without value, user and key ID one after the other, for each user
+// who shares one.
 const keySize = len(vault.Key{})
 
 // Enrol implements vault.Vault.
@@ -68,6 +70,47 @@ func (v *Vault) Keys(ctx context.Context, ids ...uuid.UUID) (map[uuid.UUID]vault
 	return keys, err
 }
 
+// KeepShared implements vault.Vault.
+func (v *Vault) KeepShared(ctx context.Context, id uuid.UUID, key vault.Key, sharing []uuid.UUID) error {
+	if len(sharing) > vault.MaxKeys {
+		return fmt.Errorf("vault: keep a shared key: %d users, at most %d are allowed", len(sharing), vault.MaxKeys)
+	}
+	return v.update(ctx, "keep a shared key", func(tx *bolt.Tx) error {
+		users, shared := bucket(tx, usersBucket), bucket(tx, sharedBucket)
+		if users.Get(id[:]) != nil {
+			return vault.ErrExists
+		}
+		for _, user := range sharing {
+			if isErased(users.Get(user[:])) {
+				return vault.ErrErased
+			}
+			if err := shared.Put(append(bytes.Clone(user[:]), id[:]...), nil); err != nil {
+				return err
+			}
+		}
+		return users.Put(id[:], bytes.Clone(key[:]))
+	})
+}
+
+// Erased implements vault.Vault.
+func (v *Vault) Erased(ctx context.Context, ids ...uuid.UUID) (map[uuid.UUID]bool, error) {
+	if len(ids) > vault.MaxKeys {
+		return nil, fmt.Errorf("vault: ask who is erased: %d users, at most %d are allowed", len(ids), vault.MaxKeys)
+	}
+	erased := make(map[uuid.UUID]bool)
+	err := v.view(ctx, "ask who is erased", func(tx *bolt.Tx) error {
+		for _, id := range ids {
+			if isErased(bucket(tx, usersBucket).Get(id[:])) {
+				erased[id] = true
+			}
+		}
+		return nil
+	})
+	return erased, err
+}
+
+func isErased(there []byte) bool { return there != nil && len(there) < keySize }
+
 // PasswordHash implements vault.Vault.
 func (v *Vault) PasswordHash(ctx context.Context, user uuid.UUID) (hash string, err error) {
 	err = v.view(ctx, "read a password hash", func(tx *bolt.Tx) error {
@@ -96,15 +139,42 @@ func (v *Vault) ChangePassword(ctx context.Context, user uuid.UUID, from, to str
 // Erase implements vault.Vault.
 func (v *Vault) Erase(ctx context.Context, user uuid.UUID) error {
 	return v.update(ctx, "erase a user", func(tx *bolt.Tx) error {
-		users := bucket(tx, usersBucket)
-		if there := users.Get(user[:]); there == nil || len(there) >= keySize {
-			if err := users.Put(user[:], []byte{0}); err != nil {
-				return err
-			}
-			if err := markErased(tx); err != nil {
-				return err
-			}
+		if err := erase(tx, user); err != nil {
+			return err
+		}
+		if err := eraseShared(tx, user); err != nil {
+			return err
 		}
 		return endSessions(tx, sessionKeys(tx, user), uuid.Nil)
 	})
+}
+
+func erase(tx *bolt.Tx, id uuid.UUID) error {
+	users := bucket(tx, usersBucket)
+	if isErased(users.Get(id[:])) {
+		return nil
+	}
+	if err := users.Put(id[:], []byte{0}); err != nil {
+		return err
+	}
+	return markErased(tx)
+}
+
+// eraseShared destroys the keys that a user shares.
+func eraseShared(tx *bolt.Tx, user uuid.UUID) error {
+	shared := bucket(tx, sharedBucket)
+	var names [][]byte
+	cur := shared.Cursor()
+	for name, _ := cur.Seek(user[:]); bytes.HasPrefix(name, user[:]); name, _ = cur.Next() {
+		names = append(names, bytes.Clone(name))
+	}
+	for _, name := range names {
+		if err := erase(tx, uuid.UUID(name[len(user):])); err != nil {
+			return err
+		}
+		if err := shared.Delete(name); err != nil {
+			return err
+		}
+	}
+	return nil
 }

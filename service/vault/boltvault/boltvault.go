@@ -20,7 +20,7 @@ import (
 	bolterrors "go.etcd.io/bbolt/errors"
 
 	"github.com/meet5/backend/events/subscription/boltledger"
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // ErrInUse says that another process holds the file.
@@ -37,6 +37,7 @@ const (
 	sessionsBucket = "sessions"
 	byUserBucket   = "sessions_by_user"
 	marksBucket    = "marks"
+	sharedBucket   = "shared" // none in files of earlier builds
 )
 
 // Vault is an open file. It implements vault.Vault.
@@ -58,7 +59,7 @@ func Open(path string) (*Vault, error) {
 	}
 	v := &Vault{path: path, bolt: db}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range []string{byUserBucket, keptBucket, marksBucket, sessionsBucket, usersBucket} {
+		for _, name := range []string{byUserBucket, keptBucket, marksBucket, sessionsBucket, sharedBucket, usersBucket} {
 			if _, err := tx.CreateBucketIfNotExists([]byte(name)); err != nil {
 				return err
 			}

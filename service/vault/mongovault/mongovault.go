@@ -1,5 +1,5 @@
 // Package mongovault is the vault of the distributed way to run: a MongoDB
-// database of the user service's own, shared by its instances.
+// database of the service's own, shared by its instances.
 //
 // Beside what package vault promises:
 //   - a change is acknowledged by a majority before the caller hears of it, and
@@ -30,7 +30,7 @@ import (
 
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/events/subscription/mongoledger"
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // Names of the collections. What is in each is told beside the code that writes
@@ -84,6 +84,10 @@ func Create(ctx context.Context, db *mongo.Database) error {
 	})
 	if err != nil {
 		return fmt.Errorf("create the indexes of the vault's sessions: %w", err)
+	}
+	about := options.Index().SetName("about").SetPartialFilterExpression(bson.D{{Key: fieldAbout, Value: bson.D{{Key: "$exists", Value: true}}}})
+	if _, err := db.Collection(usersCollection).Indexes().CreateOne(ctx, mongo.IndexModel{Keys: bson.D{{Key: fieldAbout, Value: 1}}, Options: about}); err != nil {
+		return fmt.Errorf("create the index of the vault's shared keys: %w", err)
 	}
 	if err := mongoledger.Create(ctx, db); err != nil {
 		return fmt.Errorf("create the vault's ledger: %w", err)

@@ -13,9 +13,9 @@ import (
 
 	"github.com/meet5/backend/events/subscription"
 	"github.com/meet5/backend/events/subscription/ledgertest"
-	"github.com/meet5/backend/user/vault"
-	"github.com/meet5/backend/user/vault/boltvault"
-	"github.com/meet5/backend/user/vault/vaulttest"
+	"github.com/meet5/backend/service/vault"
+	"github.com/meet5/backend/service/vault/boltvault"
+	"github.com/meet5/backend/service/vault/vaulttest"
 )
 
 func TestVaultKeepsItsPromises(t *testing.T) {

@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/events/subscription"
-	"github.com/meet5/backend/user/vault"
+	"github.com/meet5/backend/service/vault"
 )
 
 // racers is how many callers meet in the tests of concurrency.
@@ -36,6 +36,9 @@ func Run(t *testing.T, open func(t *testing.T) vault.Vault) {
 		{"more users than the bound are refused", boundsKeys},
 		{"erasing takes key, password and sessions, and no key comes back", erases},
 		{"a user who was never known can be erased", erasesUnknown},
+		{"a shared key is gone with the first of them", sharesKeys},
+		{"no key is shared with who is erased", sharesNothingWithTheErased},
+		{"a key that is shared while somebody is erased is kept or refused, and gone", sharesWhileErasing},
 		{"a token is exchanged once, and its reuse ends the session", exchangesOnce},
 		{"of many who exchange one token at most one succeeds, and the session ends", exchangesOnceConcurrently},
 		{"a session that has expired is not found", expires},
@@ -193,6 +196,69 @@ func erasesUnknown(t *testing.T, v vault.Vault) {
 		t.Errorf("enrolment of an erased user: %v, want ErrExists", err)
 	}
 	equal(t, "keys", must(v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{user: key(1)}))(t), map[uuid.UUID]vault.Key{})
+}
+
+func sharesKeys(t *testing.T, v vault.Vault) {
+	a, b, c, own := uuid.New(), uuid.New(), uuid.New(), uuid.New()
+	ofAB, ofBC := uuid.New(), uuid.New()
+	must(v.KeepKeys(t.Context(), map[uuid.UUID]vault.Key{a: key(1), b: key(2)}))(t)
+	noError(t, v.KeepShared(t.Context(), ofAB, key(3), []uuid.UUID{a, b}))
+	noError(t, v.KeepShared(t.Context(), ofBC, key(4), []uuid.UUID{b, c}))
+	if err := v.KeepShared(t.Context(), ofAB, key(5), []uuid.UUID{c}); !errors.Is(err, vault.ErrExists) {
+		t.Errorf("a second key under the same ID: %v, want ErrExists", err)
+	}
+	all := []uuid.UUID{a, b, c, ofAB, ofBC}
+	equal(t, "keys", must(v.Keys(t.Context(), all...))(t), map[uuid.UUID]vault.Key{a: key(1), b: key(2), ofAB: key(3), ofBC: key(4)})
+	for range 2 {
+		noError(t, v.Erase(t.Context(), a))
+		equal(t, "keys without a", must(v.Keys(t.Context(), all...))(t), map[uuid.UUID]vault.Key{b: key(2), ofBC: key(4)})
+	}
+	if err := v.KeepShared(t.Context(), ofAB, key(6), []uuid.UUID{b}); !errors.Is(err, vault.ErrExists) {
+		t.Errorf("a key under the ID of one that is gone: %v, want ErrExists", err)
+	}
+	noError(t, v.Erase(t.Context(), c))
+	equal(t, "keys without a and c", must(v.Keys(t.Context(), all...))(t), map[uuid.UUID]vault.Key{b: key(2)})
+	equal(t, "the erased", must(v.Erased(t.Context(), a, b, c, own))(t), map[uuid.UUID]bool{a: true, c: true})
+	equal(t, "the erased of nobody", must(v.Erased(t.Context()))(t), map[uuid.UUID]bool{})
+	many := make([]uuid.UUID, vault.MaxKeys+1)
+	if err := v.KeepShared(t.Context(), uuid.New(), key(7), many); err == nil {
+		t.Error("a key was shared by too many")
+	}
+	if _, err := v.Erased(t.Context(), many...); err == nil {
+		t.Error("too many were asked for")
+	}
+}
+
+func sharesNothingWithTheErased(t *testing.T, v vault.Vault) {
+	a, b, id := uuid.New(), uuid.New(), uuid.New()
+	noError(t, v.Erase(t.Context(), b))
+	if err := v.KeepShared(t.Context(), id, key(1), []uuid.UUID{a, b}); !errors.Is(err, vault.ErrErased) {
+		t.Errorf("a key to share with the erased: %v, want ErrErased", err)
+	}
+	equal(t, "keys", must(v.Keys(t.Context(), id))(t), map[uuid.UUID]vault.Key{})
+	noError(t, v.Erase(t.Context(), a))
+	equal(t, "keys afterwards", must(v.Keys(t.Context(), id))(t), map[uuid.UUID]vault.Key{})
+}
+
+func sharesWhileErasing(t *testing.T, v vault.Vault) {
+	var users, ids [racers]uuid.UUID
+	for i := range users {
+		users[i], ids[i] = uuid.New(), uuid.New()
+	}
+	race(func(i int) {
+		if i%2 == 0 {
+			if err := v.Erase(t.Context(), users[i]); err != nil {
+				t.Error(err)
+			}
+			return
+		}
+		// With the one who is being erased and one who stays.
+		err := v.KeepShared(t.Context(), ids[i], key(1), []uuid.UUID{users[i-1], users[i]})
+		if err != nil && !errors.Is(err, vault.ErrErased) {
+			t.Error(err)
+		}
+	})
+	equal(t, "keys shared with the erased", must(v.Keys(t.Context(), ids[:]...))(t), map[uuid.UUID]vault.Key{})
 }
 
 func exchangesOnce(t *testing.T, v vault.Vault) {

@@ -1,6 +1,8 @@
-// Package vault is where the user service keeps what must never be in a log:
-// password hashes, the key of each user's personal data, the deployment's secret
-// and signing key, and the sessions that refresh tokens belong to.
+// Package vault is where a service keeps what must never be in a log: the keys that
+// what a log says of people is sealed with, so that destroying a key erases it. The
+// user service keeps there, too, password hashes, the deployment's secret and signing
+// key, and the sessions that refresh tokens belong to. Each service has a vault of its
+// own.
 //
 // A Vault promises, and vaulttest checks on every adapter:
 //
@@ -8,6 +10,7 @@
 //     of instances that bring a value of their own, all get the same one back;
 //  2. so with a user's key: it is never replaced, and once erased it is gone and
 //     no key can be kept for that user again;
+//     a key that several users share is gone as soon as one of them is erased;
 //  3. a session's token is exchanged at most once; who brings one that was
 //     exchanged before ends the session;
 //  4. what is acknowledged is durable;
@@ -37,6 +40,8 @@ var (
 	ErrNotFound = errors.New("not in the vault")
 	// ErrExists: the user is enrolled already, or was and is erased.
 	ErrExists = errors.New("in the vault already")
+	// ErrErased: one of those who were to share a key is erased.
+	ErrErased = errors.New("erased")
 	// ErrReused: the session's token was exchanged before. The session has ended.
 	ErrReused = errors.New("refresh token used twice")
 	// ErrUnavailable: the store did not answer. A change may or may not have
@@ -51,11 +56,11 @@ const (
 	// MaxAgent and MaxAddress bound, in bytes, what a session says of where it is.
 	MaxAgent   = 256
 	MaxAddress = 64
-	// MaxKeys bounds the users of one Keys or KeepKeys.
+	// MaxKeys bounds the users of one call.
 	MaxKeys = 4096
 )
 
-// Key is what one user's personal data is sealed with, by AES-256.
+// Key is what is said of one user, or of several, is sealed with (see Seal).
 type Key [32]byte
 
 // Digest is the SHA-256 of a refresh token.
@@ -104,15 +109,21 @@ type Vault interface {
 	// KeepKeys keeps keys for those of up to MaxKeys users who have none, without
 	// a password, and returns the keys of all of them, save those erased.
 	KeepKeys(ctx context.Context, keys map[uuid.UUID]Key) (map[uuid.UUID]Key, error)
+	// KeepShared keeps a key about up to MaxKeys users under an ID of its own, by which
+	// Keys returns it until one of them is erased. It fails with ErrErased if one is
+	// erased already, and with ErrExists if there is or was a key under the ID.
+	KeepShared(ctx context.Context, id uuid.UUID, key Key, users []uuid.UUID) error
 	// Keys returns the keys of those of up to MaxKeys users who have one.
 	Keys(ctx context.Context, users ...uuid.UUID) (map[uuid.UUID]Key, error)
+	// Erased says which of up to MaxKeys users are erased.
+	Erased(ctx context.Context, users ...uuid.UUID) (map[uuid.UUID]bool, error)
 	// PasswordHash returns ErrNotFound for a user without a password.
 	PasswordHash(ctx context.Context, user uuid.UUID) (string, error)
 	// ChangePassword puts the hash to in the place of from, both not empty. It fails
 	// with ErrNotFound unless from is what is there.
 	ChangePassword(ctx context.Context, user uuid.UUID, from, to string) error
-	// Erase destroys the user's key and password hash, ends their sessions, and
-	// remembers that it did. It may be repeated, and the user need not be known.
+	// Erase destroys the user's key and password hash and the keys that they share, ends
+	// their sessions, and remembers that it did. It may be repeated, and the user need not be known.
 	Erase(ctx context.Context, user uuid.UUID) error
 
 	// StartSession adds a session.
