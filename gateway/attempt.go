@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -15,6 +16,7 @@ import (
 	"github.com/failsafe-go/failsafe-go/circuitbreaker"
 	"github.com/failsafe-go/failsafe-go/retrypolicy"
 
+	"github.com/meet5/backend/gateway/wire"
 	"github.com/meet5/backend/service/web"
 )
 
@@ -195,7 +197,7 @@ func (r *remote) attempt(req *http.Request, p plan, t *tries, limit time.Duratio
 			return nil, err
 		}
 		t.instances = append(t.instances, i)
-		res, err := r.ask(req, p, i, limit, t.sent > 0)
+		res, err := r.ask(req, p, i, limit)
 		if err != nil && dialled(err) && req.Context().Err() == nil {
 			r.balancer.unreachable(i)
 			unreached = err
@@ -244,39 +246,66 @@ func dialled(err error) bool {
 }
 
 // ask sends a request to an instance. The instance's room is given back when there
-// is no answer, or its body is closed.
-func (r *remote) ask(req *http.Request, p plan, i *instance, limit time.Duration, again bool) (res *http.Response, err error) {
-	ctx, stop := req.Context(), func() {}
+// is no answer, or its body is closed. limit is how long the answer may take to begin;
+// 0: as long as the request has.
+func (r *remote) ask(req *http.Request, p plan, i *instance, limit time.Duration) (*http.Response, error) {
+	send := sendLong
+	if i.wire != nil && wire.Takes(req) {
+		send = sendShort
+	}
+	res, stop, err := send(req, i, limit, timeLeft(req.Context(), p, limit))
+	if err != nil {
+		i.leave(p.kind)
+		return nil, fmt.Errorf("ask %s: %w", i.host, err)
+	}
+	res.Body = &answerBody{ReadCloser: res.Body, of: req.Context(), balancer: r.balancer, i: i, kind: p.kind, stop: stop}
+	return res, nil
+}
+
+// sendShort sends a request whose body is at hand.
+func sendShort(req *http.Request, i *instance, limit time.Duration, timeLeft string) (*http.Response, func(), error) {
+	var o wire.Options
+	if timeLeft != "" {
+		o.Name, o.Value = web.TimeoutHeader, timeLeft
+	}
+	if limit > 0 {
+		o.Begin = time.Now().Add(limit)
+	}
+	res, err := i.wire.Send(req, o)
+	if err != nil && errors.Is(err, os.ErrDeadlineExceeded) && !dialled(err) {
+		err = errSlow
+	}
+	return res, func() {}, err
+}
+
+// sendLong sends any request. stop is to be called when its answer is at its end.
+func sendLong(req *http.Request, i *instance, limit time.Duration, timeLeft string) (*http.Response, func(), error) {
+	ctx, cancel := context.WithCancelCause(req.Context())
 	var timer *time.Timer
 	if limit > 0 {
-		var cancel context.CancelCauseFunc
-		ctx, cancel = context.WithCancelCause(ctx)
-		stop = func() { cancel(nil) }
 		timer = time.AfterFunc(limit, func() { cancel(errSlow) })
 	}
-	defer func() {
-		if err != nil {
-			stop()
-			i.leave(p.kind)
-			err = fmt.Errorf("ask %s: %w", i.host, err)
+	out := req.WithContext(ctx)
+	out.Close = false
+	out.Header = endToEnd(req.Header, timeLeft)
+	up, err := aim(out, i)
+	stop := func() {
+		cancel(nil)
+		if up != nil {
+			_ = up.Close()
 		}
-	}()
-	out, up, err := aim(req.WithContext(ctx), i)
+	}
 	if err != nil {
-		return nil, err
+		stop()
+		return nil, nil, err
 	}
-	if again || p.foreign { // somebody else may be looking at it
-		out.Header = req.Header.Clone()
-	}
-	tellTime(out, p, limit)
-	res, err = i.transport.RoundTrip(out)
+	res, err := i.transport.RoundTrip(out)
 	if timer != nil && !timer.Stop() && err == nil {
 		drop(res)
 		err = errSlow
 	}
 	if err == nil {
-		res.Body = &answerBody{ReadCloser: res.Body, of: req.Context(), balancer: r.balancer, i: i, kind: p.kind, stop: stop}
-		return res, nil
+		return res, stop, nil
 	}
 	if cause := context.Cause(ctx); cause != nil && !dialled(err) {
 		err = cause
@@ -284,54 +313,80 @@ func (r *remote) ask(req *http.Request, p plan, i *instance, limit time.Duration
 			err = fmt.Errorf("%w: %w", errClientBody, err)
 		}
 	}
-	return nil, err
+	stop()
+	return nil, nil, err
+}
+
+// endToEnd is what goes to an instance of a header. Somebody else may be looking at
+// the original.
+func endToEnd(h http.Header, timeLeft string) http.Header {
+	out := make(http.Header, len(h)+2)
+	for name, values := range h {
+		if !wire.OfConnection(name) {
+			out[name] = values
+		}
+	}
+	if out["User-Agent"] == nil {
+		out["User-Agent"] = []string{""} // net/http would say its own
+	}
+	if timeLeft != "" {
+		out[web.TimeoutHeader] = []string{timeLeft}
+	}
+	return out
 }
 
 // aim turns a request's copy to an instance. The transport closes a body even if
 // it could not connect; that must not close the client's.
-func aim(out *http.Request, to *instance) (*http.Request, *upload, error) {
+func aim(out *http.Request, to *instance) (*upload, error) {
 	u := *out.URL
 	u.Scheme, u.Host = to.scheme, to.host
 	out.URL, out.Host = &u, ""
 	switch {
-	case out.Body == nil || out.Body == http.NoBody:
-		return out, nil, nil
+	case out.Body == nil || out.ContentLength == 0:
+		out.Body = nil
+		return nil, nil
 	case out.GetBody != nil:
 		body, err := out.GetBody()
 		out.Body = body
-		return out, nil, err
+		return nil, err
 	}
 	up := &upload{Reader: out.Body}
 	out.Body = up
-	return out, up, nil
+	return up, nil
 }
 
-// tellTime tells the service how much time it has: a little less than we wait, so
-// that it is the service that says what kept it.
-func tellTime(out *http.Request, p plan, limit time.Duration) {
+// timeLeft is how much time the service is told that it has, in milliseconds: a little
+// less than we wait, so that it is the service that says what kept it. A stream is told
+// nothing.
+func timeLeft(ctx context.Context, p plan, limit time.Duration) string {
 	if p.kind == streamed {
-		return
+		return ""
 	}
-	if until, ok := out.Context().Deadline(); ok {
+	if until, ok := ctx.Deadline(); ok {
 		if left := time.Until(until); limit == 0 || left < limit {
 			limit = left
 		}
 	}
-	if limit -= limit / 16; limit > 0 {
-		out.Header[web.TimeoutHeader] = []string{strconv.FormatInt(max(1, limit.Milliseconds()), 10)}
+	if limit -= limit / 16; limit <= 0 {
+		return ""
 	}
+	return strconv.FormatInt(max(1, limit.Milliseconds()), 10)
 }
 
 // errClientBody says that time ran out while the client was still sending.
 var errClientBody = errors.New("the body has not come whole")
 
-// upload is a body that is passed on as it comes.
+// upload is a body that is passed on as it comes. Once it is closed it is not read any
+// more: the transport may go on after the answer.
 type upload struct {
 	io.Reader
-	done atomic.Bool
+	done, closed atomic.Bool
 }
 
 func (u *upload) Read(p []byte) (int, error) {
+	if u.closed.Load() {
+		return 0, http.ErrBodyReadAfterClose
+	}
 	n, err := u.Reader.Read(p)
 	if err == io.EOF {
 		u.done.Store(true)
@@ -339,7 +394,10 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (u *upload) Close() error { return nil }
+func (u *upload) Close() error {
+	u.closed.Store(true)
+	return nil
+}
 
 // answerBody is the body of an answer.
 type answerBody struct {

@@ -9,10 +9,14 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"strings"
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/net/http/httpguts"
+
 	"github.com/meet5/backend/events"
+	"github.com/meet5/backend/gateway/wire"
 )
 
 // kind is what a request occupies an instance with. Each has room of its own, so
@@ -37,7 +41,9 @@ const windows = 6
 // they end with it.
 type instance struct {
 	address
-	url       *url.URL
+	url *url.URL
+	// wire sends what it takes, and transport the rest: long bodies, TLS.
+	wire      *wire.Pool // nil: takes nothing
 	transport *http.Transport
 	// weight decides by rendezvous: a partition belongs to the instance with the
 	// greatest one, so that the loss of an instance moves only its own partitions.
@@ -64,12 +70,24 @@ type instance struct {
 
 func newInstance(a address, resolver *net.Resolver, roots *x509.CertPool, streams bool) *instance {
 	i := &instance{address: a, url: &url.URL{Scheme: a.scheme, Host: a.host}}
+	dial := (&net.Dialer{Timeout: dialTimeout, Resolver: resolver}).DialContext
 	i.transport = &http.Transport{
-		DialContext:         (&net.Dialer{Timeout: dialTimeout, Resolver: resolver}).DialContext,
+		DialContext:         dial,
 		TLSHandshakeTimeout: tlsTimeout,
 		MaxIdleConnsPerHost: idleConns,
 		IdleConnTimeout:     idleFor,
 		DisableCompression:  true, // pass on what was asked for and answered
+	}
+	// A zone, or a name that is not plain ASCII, is for net/http to translate.
+	if a.scheme == "http" && httpguts.ValidHostHeader(a.host) && !strings.Contains(a.host, "%") {
+		c := wire.Config{Address: a.host, Host: a.host, Dial: dial, MaxIdle: idleConns, IdleFor: idleFor, ReadBuffer: readAhead}
+		if i.url.Port() == "" {
+			c.Address = net.JoinHostPort(i.url.Hostname(), "80")
+		}
+		if streams {
+			c.ReadBuffer = streamReadAhead
+		}
+		i.wire = wire.New(c)
 	}
 	if streams {
 		i.transport.ReadBufferSize, i.transport.WriteBufferSize = streamCopySize, streamCopySize
@@ -104,7 +122,14 @@ func (i *instance) leave(k kind) {
 
 func (i *instance) closeIfIdle() {
 	if !i.busy() {
-		i.transport.CloseIdleConnections()
+		i.closeIdle()
+	}
+}
+
+func (i *instance) closeIdle() {
+	i.transport.CloseIdleConnections()
+	if i.wire != nil {
+		i.wire.CloseIdle()
 	}
 }
 

@@ -53,9 +53,6 @@ type plan struct {
 	timeout time.Duration
 	// repeat says that the request does no harm if it is carried out twice.
 	repeat bool
-	// foreign says that the request did not come through the proxy, which makes a
-	// header of its own.
-	foreign bool
 }
 
 type planKey struct{}
@@ -69,7 +66,7 @@ func planOf(r *http.Request) plan {
 	if p, ok := r.Context().Value(planKey{}).(*plan); ok {
 		return *p
 	}
-	return plan{timeout: unclassedTimeout, repeat: onlyReads(r.Method), foreign: true}
+	return plan{timeout: unclassedTimeout, repeat: onlyReads(r.Method)}
 }
 
 func onlyReads(method string) bool { return method == http.MethodGet || method == http.MethodHead }

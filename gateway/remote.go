@@ -9,7 +9,6 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"sync"
 	"sync/atomic"
@@ -29,11 +28,13 @@ const (
 	// time, which is shorter than the 120 s after which a service closes them.
 	idleConns = 128
 	idleFor   = 60 * time.Second
-	// streamCopySize is copySize where answers do not end: a stream holds its buffer for
-	// as long as it lasts.
-	streamCopySize = 2 << 10
-	// copySize is the size, in bytes, of a buffer that answers are copied with.
-	copySize = 32 << 10
+	// copySize is the size, in bytes, of a buffer that answers are copied with, and
+	// readAhead what a connection to an instance reads ahead.
+	copySize  = 32 << 10
+	readAhead = 4 << 10
+	// The same where answers do not end: a stream holds them for as long as it lasts.
+	streamCopySize  = 2 << 10
+	streamReadAhead = 1 << 10
 	// upstreamRetry is what a client is told when no instance answers.
 	upstreamRetry = time.Second
 	// askTimeout bounds how long instances may take to say whether they are ready;
@@ -90,7 +91,7 @@ type RemoteOptions struct {
 // remote is a service elsewhere, of one or more instances.
 type remote struct {
 	balancer *balancer
-	proxy    *httputil.ReverseProxy
+	buffers  buffers
 	rooms    [kinds]bulkhead.Bulkhead[any]
 	breaker  circuitbreaker.CircuitBreaker[any]
 	opened   atomic.Uint64 // times of the breaker
@@ -131,76 +132,22 @@ func Remote(urls []*url.URL, o RemoteOptions) Upstream {
 	for k := range r.rooms {
 		r.rooms[k] = newRoom(serviceRoom[k])
 	}
-	size := copySize
+	r.buffers.size = copySize
 	if o.Streams {
-		size = streamCopySize
-	}
-	r.proxy = &httputil.ReverseProxy{
-		Rewrite:        rewrite,
-		Transport:      r,
-		ModifyResponse: dropOwn,
-		ErrorHandler:   r.fail,
-		BufferPool:     &buffers{size: size},
-		ErrorLog:       slog.NewLogLogger(o.Logger.Handler(), slog.LevelWarn),
+		r.buffers.size = streamCopySize
 	}
 	return r
 }
 
 func newRoom(n uint) bulkhead.Bulkhead[any] { return bulkhead.New[any](n) }
 
-func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
-	room := r.rooms[planOf(req).kind]
-	if !room.TryAcquirePermit() {
-		r.refused[refusedByBulkhead].Add(1)
-		r.fail(w, req, bulkhead.ErrFull)
-		return
-	}
-	defer room.ReleasePermit()
-	r.proxy.ServeHTTP(&onceWriter{ResponseWriter: w}, req)
-}
-
 // run follows the instances until ctx ends, then lets go of connections that
 // nobody uses.
 func (r *remote) run(ctx context.Context) {
 	r.balancer.run(ctx)
 	for _, i := range *r.balancer.set.Load() {
-		i.transport.CloseIdleConnections()
+		i.closeIdle()
 	}
-}
-
-// onceWriter gives an answer the service's word where both have said something:
-// the proxy adds to what is there.
-type onceWriter struct {
-	http.ResponseWriter
-	begun bool
-}
-
-func (w *onceWriter) WriteHeader(status int) {
-	if h := w.Header(); !w.begun && len(h["Cache-Control"]) > 1 {
-		h["Cache-Control"] = h["Cache-Control"][1:]
-	}
-	w.begun = w.begun || status >= http.StatusOK
-	w.ResponseWriter.WriteHeader(status)
-}
-
-func (w *onceWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-// rewrite leaves the instance to the balancer, and passes on the address that the
-// gateway has found out.
-func rewrite(pr *httputil.ProxyRequest) {
-	pr.Out.Header.Del("Upgrade")
-	pr.Out.Header.Del("Connection")
-	if from := pr.In.Header["X-Forwarded-For"]; from != nil {
-		pr.Out.Header["X-Forwarded-For"] = from
-	}
-}
-
-// dropOwn drops what the gateway says itself.
-func dropOwn(res *http.Response) error {
-	for _, name := range saidByGateway {
-		res.Header.Del(name)
-	}
-	return nil
 }
 
 // fail answers a request that could not be passed on.
@@ -292,18 +239,3 @@ func askReady(ctx context.Context, i *instance) error {
 	}
 	return nil
 }
-
-// buffers is the proxy's pool of copy buffers.
-type buffers struct {
-	size int
-	pool sync.Pool
-}
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[]byte); ok {
-		return *p
-	}
-	return make([]byte, b.size)
-}
-
-func (b *buffers) Put(p []byte) { b.pool.Put(&p) }
