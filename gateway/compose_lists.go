@@ -150,6 +150,10 @@ func (h *holder) WriteHeader(status int) {
 		return
 	}
 	h.begun = true
+	if status != http.StatusOK {
+		// Whatever came between: as a public page's it would be everybody's.
+		h.Header()["Cache-Control"] = notKept
+	}
 	media, _, err := mime.ParseMediaType(h.Header().Get("Content-Type"))
 	if h.holding = status == http.StatusOK && err == nil && media == "application/json" &&
 		h.Header().Get("Content-Encoding") == ""; !h.holding {

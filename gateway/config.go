@@ -26,9 +26,8 @@ type Config struct {
 	// X-Forwarded-For is believed. With none, a client's address is that of its
 	// connection.
 	TrustedProxies []netip.Prefix
-	// MaxInFlight bounds the requests that are under way at services elsewhere, or
-	// composed here; 0 means 4,096. From half of it on, what is less urgent is
-	// refused. A service in this process bounds itself.
+	// MaxInFlight bounds the requests that are under way, at services elsewhere and in
+	// this process; 0 means 4,096. From half of it on, what is less urgent is refused.
 	MaxInFlight int
 	// Origins are those whose pages may read answers (CORS), as in
 	// https://app.example.org; none by default.
@@ -88,6 +87,10 @@ func (d *Deps) complete() error {
 		if r, ok := u.handler.(*remote); ok && r.fault != nil {
 			faults = append(faults, fmt.Errorf("instances of the %s service: %w", u.name, r.fault))
 		}
+	}
+	up := &d.Upstreams
+	for _, to := range []*http.Handler{&up.User, &up.Activity, &up.Fraud, &up.Projections, &up.Streams} {
+		*to = inRoom(*to)
 	}
 	if d.Upstreams.Streams == nil {
 		d.Upstreams.Streams = d.Upstreams.Projections

@@ -61,11 +61,18 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request) {
 	if rt.public {
 		w.Header().Set("Cache-Control", public)
 	}
+	if r.Body != nil && r.Body != http.NoBody {
+		// It also covers the answer, which a service gives within seconds.
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + timeoutOf[rt.class]))
+		r.Body = http.MaxBytesReader(w, r.Body, rt.body)
+	}
 	if rt.inPlace {
 		if len(g.trusted) > 0 && from.IsValid() {
 			r.RemoteAddr = netip.AddrPortFrom(from, 0).String() // not the load balancer's
 		}
-		rt.to.ServeHTTP(w, r)
+		if err := g.pass(w, r, rt); err != nil {
+			g.refuse(w, r, rs.pattern, start, err)
+		}
 		return
 	}
 	g.forward(w, r, rt, caller, from, start)
@@ -134,28 +141,31 @@ func (g *Gateway) forward(w http.ResponseWriter, r *http.Request, rt *route, cal
 	if from.IsValid() {
 		r.Header["X-Forwarded-For"] = []string{from.String()}
 	}
-	ctx := r.Context()
 	if caller.Subject != uuid.Nil {
-		ctx = token.NewContext(ctx, caller)
+		r = r.WithContext(token.NewContext(r.Context(), caller))
 	}
-	if r.Body != nil && r.Body != http.NoBody {
-		// It also covers the answer, which a service gives within seconds.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(web.BodyTimeout + timeoutOf[rt.class]))
-		r.Body = http.MaxBytesReader(w, r.Body, rt.body)
+	if err := g.pass(sw, r, rt); err != nil {
+		problem.Write(sw, r, problem.Of(err))
 	}
+}
+
+// pass has a route answer a request, in the time and the room that there is for it.
+// With an error nothing has been answered yet.
+func (g *Gateway) pass(w http.ResponseWriter, r *http.Request, rt *route) error {
 	p, err := g.prepare(r, rt)
 	if err != nil {
-		problem.Write(sw, r, problem.Of(err))
-		return
+		return err
 	}
 	defer g.load.leave(rt)
+	ctx := r.Context()
 	if p.kind != streamed {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, p.timeout)
 		defer cancel()
 	}
 	r.Trailer = nil // it is no header, and is to be none behind us
-	rt.to.ServeHTTP(sw, r.WithContext(withPlan(ctx, p)))
+	rt.to.ServeHTTP(w, r.WithContext(withPlan(ctx, p)))
+	return nil
 }
 
 // prepare takes room for a request, once its body is here if that is short: slow

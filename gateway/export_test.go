@@ -25,6 +25,16 @@ func RoomFor(u Upstream, n uint) {
 	}
 }
 
+// RoomInProcess has each service in this process take so many requests at once.
+func RoomInProcess(g *Gateway, n uint) {
+	for _, u := range g.up.named() {
+		l := u.handler.(*local)
+		for k := range l.rooms {
+			l.rooms[k] = newRoom(n)
+		}
+	}
+}
+
 // Standing is what /readyz says of an upstream, but for who is ready.
 func Standing(u Upstream) (instances, ejected, unreachable, draining int, breaker string) {
 	s := u.(*remote).standing()

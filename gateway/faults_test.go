@@ -357,12 +357,24 @@ func TestAServiceHasRoomForSoManyAndTheRestIsToldToComeBack(t *testing.T) {
 	}
 }
 
-// What is less urgent is refused first, and nothing that says how the process is.
+// What is less urgent is refused first, and nothing that says how the process is, be
+// the services elsewhere or in this process.
 func TestTheLessUrgentIsRefusedFirst(t *testing.T) {
+	t.Run("elsewhere", func(t *testing.T) {
+		theLessUrgentIsRefusedFirst(t, func(h http.Handler) http.Handler {
+			return gateway.Remote([]*url.URL{elsewhere(t, h)}, gateway.RemoteOptions{})
+		})
+	})
+	t.Run("in process", func(t *testing.T) {
+		theLessUrgentIsRefusedFirst(t, func(h http.Handler) http.Handler { return h })
+	})
+}
+
+func theLessUrgentIsRefusedFirst(t *testing.T, where func(http.Handler) http.Handler) {
 	slow := newMember("slow")
 	h := remoteHouse(t, gateway.Config{MaxInFlight: 16}, func(d *gateway.Deps) {
 		for _, up := range []*http.Handler{&d.Upstreams.User, &d.Upstreams.Activity, &d.Upstreams.Fraud, &d.Upstreams.Projections} {
-			*up = gateway.Remote([]*url.URL{elsewhere(t, slow)}, gateway.RemoteOptions{})
+			*up = where(slow)
 		}
 	})
 	bearer := header("Authorization", h.bearer(uuid.New(), "moderator"))

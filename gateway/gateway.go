@@ -14,8 +14,8 @@
 //   - each user, or each address where there is no user, has a rate per class of
 //     routes, counted together with other gateways if a server for that is given and
 //     answers, else by each for itself; the memory for that is bounded, whoever comes;
-//   - a service in this process is called directly: its request is passed as it
-//     is, unbuffered and unwrapped;
+//   - a service in this process is called directly: its answer is passed as it comes,
+//     unbuffered and unwrapped. It has room and time of its own as one elsewhere has;
 //   - a service elsewhere that does not answer is a 503 with Retry-After, and takes
 //     nothing from the others: each has its own room, breaker and retry budget. A
 //     request is sent again only if nothing of it has been sent, or if to carry it

@@ -89,7 +89,7 @@ func (g *Gateway) share(w http.ResponseWriter, r *http.Request, rs *resource) (a
 // checkTrace drops what is no trace context of W3C's, so that nothing else is passed
 // on as one.
 func checkTrace(h http.Header) {
-	if parents, ok := h["Traceparent"]; ok && (len(parents) != 1 || !wellFormedTrace(parents[0])) {
+	if parents := h["Traceparent"]; len(parents) != 1 || !wellFormedTrace(parents[0]) {
 		delete(h, "Traceparent")
 		delete(h, "Tracestate")
 	}

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/iotest"
 
 	"github.com/google/uuid"
 
@@ -116,6 +117,55 @@ func TestKeysThatChangeHaveAnotherTagAndAProblemHasNone(t *testing.T) {
 	}
 }
 
+// What goes wrong with a page that everybody may keep is nobody's to keep, whoever
+// says that it went wrong: else one bad request would be everybody's answer.
+func TestAFailureOfAPublicPageIsKeptByNobody(t *testing.T) {
+	var says http.HandlerFunc
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { says(w, r) }))
+	defer service.Close()
+	at, err := url.Parse(service.URL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := newHouse(t, gateway.Config{RateLimits: true}, func(d *gateway.Deps) {
+		d.Upstreams.User = gateway.Remote([]*url.URL{at}, gateway.RemoteOptions{})
+	})
+	here := newHouse(t, gateway.Config{RateLimits: true})
+	here.user.answer = func(w http.ResponseWriter, r *http.Request) { says(w, r) }
+	for name, h := range map[string]*house{"here": here, "elsewhere": elsewhere} {
+		for _, page := range []string{"/.well-known/jwks.json", "/.well-known/openid-configuration"} {
+			check := func(why string, rec *httptest.ResponseRecorder) {
+				t.Helper()
+				if got := strings.Join(rec.Header()["Cache-Control"], "|"); rec.Code == 200 || got != "no-store" {
+					t.Errorf("%s, %s, %s: %d may be kept: %q", name, page, why, rec.Code, got)
+				}
+			}
+			for _, status := range []int{301, 400, 404, 431, 500, 502} {
+				says = func(w http.ResponseWriter, _ *http.Request) {
+					w.Header().Set("Content-Type", "text/html")
+					w.WriteHeader(status)
+					_, _ = io.WriteString(w, "of something between us")
+				}
+				check("of the service's", h.do("GET", page, ""))
+			}
+			says = answers(200, "{}")
+			check("a body that is too long", h.do("GET", page, "", func(r *http.Request) { r.ContentLength = 1 << 30 }))
+			check("a body that breaks off", h.do("GET", page, "", func(r *http.Request) {
+				r.Body, r.ContentLength = io.NopCloser(iotest.ErrReader(io.ErrUnexpectedEOF)), 10
+			}))
+			check("a query that is none", h.do("GET", page, "", func(r *http.Request) { r.URL.RawQuery = "a b" }))
+			check("another method", h.do("POST", page, ""))
+			says = nil
+		}
+		for range 300 { // the clock stands still
+			h.do("GET", "/docs", "")
+		}
+		if rec := h.do("GET", "/docs", ""); rec.Code != 429 || rec.Header().Get("Cache-Control") != "no-store" {
+			t.Errorf("%s: too many: %d %v", name, rec.Code, rec.Header())
+		}
+	}
+}
+
 func TestPagesOfAllowedOriginsMayReadAnswers(t *testing.T) {
 	const app = "https://app.example.org"
 	h := newHouse(t, gateway.Config{Origins: []string{app, "http://localhost:3000"}})
@@ -176,7 +226,7 @@ func TestATraceIsPassedOnIfItIsOne(t *testing.T) {
 			if want != "" {
 				state = "a=b"
 			}
-			if rec.Code != 200 || last.Get("Traceparent") != want || last.Get("Tracestate") != state && sent != "" {
+			if rec.Code != 200 || last.Get("Traceparent") != want || last.Get("Tracestate") != state {
 				t.Errorf("%s with %q: passed on as %q %q", path, sent, last.Get("Traceparent"), last.Get("Tracestate"))
 			}
 		}

@@ -93,7 +93,7 @@ func (rt *route) plan(r *http.Request) (plan, error) {
 	}
 	if !whole {
 		p.timeout += web.BodyTimeout
-	} else if rt.repeat == byID {
+	} else if rt.repeat == byID && !rt.inPlace {
 		p.repeat = bringsID(held)
 	}
 	return p, nil

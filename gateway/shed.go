@@ -9,7 +9,7 @@ import (
 
 const (
 	// maxInFlight is how many requests one gateway has under way, streams apart: as
-	// many as all four services may have.
+	// many as all four services may have, be they elsewhere or in this process.
 	maxInFlight = 4096
 	// shedRetry is what a client is told that was refused for others.
 	shedRetry = 2 * time.Second

@@ -5,7 +5,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// upstreamMetrics shows how the services elsewhere stand, and what is shed.
+// upstreamMetrics shows how the services stand, and what is shed.
 type upstreamMetrics struct {
 	g *Gateway
 	// In the order in which they are shown.
@@ -31,7 +31,7 @@ func newUpstreamMetrics(g *Gateway) *upstreamMetrics {
 		budget:     d("retry_budget", "Retries that the budget has left.", "upstream"),
 		breaker:    d("breaker_state", "1 for the state that the breaker is in.", "upstream", "state"),
 		opened:     d("breaker_opened_total", "How often the breaker opened.", "upstream"),
-		refusedBy:  d("refused_total", "Requests that were sent to no instance.", "upstream", "by"),
+		refusedBy:  d("refused_total", "Requests that a service, or all its instances, did not get.", "upstream", "by"),
 		lookups:    d("lookups_total", "Lookups of instances in DNS.", "upstream", "outcome"),
 	}
 }
@@ -53,10 +53,11 @@ func (m *upstreamMetrics) Collect(out chan<- prometheus.Metric) {
 		counter(m.shed, m.g.load.shed[c].Load(), classNames[c])
 	}
 	for _, u := range m.g.up.named() {
-		r, ok := u.handler.(*remote)
-		if !ok {
+		if l, ok := u.handler.(*local); ok {
+			counter(m.refusedBy, l.refused.Load(), u.name, refusalNames[refusedByBulkhead])
 			continue
 		}
+		r := u.handler.(*remote) // there are no others
 		s := r.standing()
 		gauge(m.instances, float64(s.Instances-s.Ejected-s.Unreachable), u.name, "sound")
 		gauge(m.instances, float64(s.Ejected), u.name, "ejected")

@@ -55,7 +55,7 @@ func TestWhatBecomesOfRequestsIsShown(t *testing.T) {
 	if strings.Contains(text, `meet5_gateway_refused_total{by="breaker",upstream="fraud"} 0`) {
 		t.Error("an open breaker refused nothing")
 	}
-	if strings.Contains(text, `upstream="projections"`) {
-		t.Error("a service in this process is shown as one elsewhere")
+	if !strings.Contains(text, `meet5_gateway_refused_total{by="bulkhead",upstream="projections"} 0`) || strings.Count(text, `upstream="projections"`) != 1 {
+		t.Error("of a service in this process it is shown what it refused, and nothing else")
 	}
 }
