@@ -167,7 +167,7 @@ func (s *Service) plan(b bulk, ids []uuid.UUID, n note, m *met) (bulk, []events.
 	decisions := make([]events.Event, 0, len(ids))
 	for _, id := range ids {
 		f, ok := s.board.Get(id)
-		if !ok {
+		if !ok || n.lacks(f.User) { // the latter: it was raised this very moment
 			b.Refused = append(b.Refused, events.BulkRefusal{Flag: id, Status: http.StatusNotFound, Detail: "there is no such flag"})
 			continue
 		}

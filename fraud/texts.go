@@ -122,6 +122,12 @@ func (t *texts) note(ctx context.Context, stream uuid.UUID, users []uuid.UUID, t
 	return n, err
 }
 
+// lacks says that it was made without knowing of a user.
+func (n *note) lacks(user uuid.UUID) bool {
+	_, known := n.keys[user]
+	return n.keys != nil && !known && !n.erased[user]
+}
+
 // of is what it says of one of the flags; nothing if its user is erased.
 func (n *note) of(f flag.Flag) (flag.Text, error) {
 	key, ok := n.keys[f.User]

@@ -110,6 +110,7 @@ func (a *asker) askValid() cast {
 	a.askActivities(p)
 	a.askRules(p)
 	a.askFlags(p)
+	a.askErased(p)
 	a.askBacktests(p)
 	a.askParked(p)
 	a.askLogs(p)
@@ -323,6 +324,38 @@ func (a *asker) askFlags(p cast) {
 	for _, user := range []uuid.UUID{p.bert.id, p.crowd[0]} {
 		want[*gate.GetCaseResponse](a, 200)(a.GetCaseWithResponse(a.ctx, user, as(p.mod)))
 	}
+}
+
+// askErased asks for what was written about somebody, until they erase their account.
+func (a *asker) askErased(p cast) {
+	ivy := a.h.register("ivy")
+	for _, target := range p.crowd[:4] {
+		want[*gate.PostActivityResponse](a, 201)(a.PostActivityWithResponse(a.ctx, gate.NewActivity{Type: gate.ActivityTypeLike, Target: target}, as(ivy)))
+	}
+	var flag uuid.UUID
+	eventually(a.t, "ivy's flag", func() (any, bool) {
+		l := want[*gate.ListFlagsResponse](a, 200)(a.ListFlagsWithResponse(a.ctx, &gate.ListFlagsParams{User: &ivy.id}, as(p.mod))).JSON200.Items
+		if len(l) > 0 {
+			flag = l[0].Id
+		}
+		return l, len(l) > 0
+	})
+	want[*gate.NoteFlagResponse](a, 200)(a.NoteFlagWithResponse(a.ctx, flag, nil, gate.NewNote{Text: "ivy is green"}, as(p.mod)))
+	bulk := gate.NewBulk{Decision: gate.NewBulkDecisionConfirm, Ids: &[]uuid.UUID{flag}, Note: ptr("green it is")}
+	done := want[*gate.DecideInBulkResponse](a, 200)(a.DecideInBulkWithResponse(a.ctx, bulk, as(p.mod))).JSON200
+	want[*gate.UndoBulkResponse](a, 200)(a.UndoBulkWithResponse(a.ctx, done.Id, gate.NewUndo{Note: ptr("or yellow")}, as(p.mod)))
+	want[*gate.EraseMeResponse](a, 204)(a.EraseMeWithResponse(a.ctx, nil, as(ivy)))
+	erased := func(e *bool) bool { return e != nil && *e }
+	eventually(a.t, "what is written of ivy is erased", func() (any, bool) {
+		f := want[*gate.GetFlagResponse](a, 200)(a.GetFlagWithResponse(a.ctx, flag, as(p.mod))).JSON200
+		b := want[*gate.GetBulkResponse](a, 200)(a.GetBulkWithResponse(a.ctx, done.Id, as(p.mod))).JSON200
+		l := want[*gate.ListBulkResponse](a, 200)(a.ListBulkWithResponse(a.ctx, &gate.ListBulkParams{Limit: ptr(1)}, as(p.mod))).JSON200.Items
+		return f, erased(f.Notes[0].Erased) && erased(f.History[1].Erased) && erased(b.Erased) && erased(l[0].Erased) && erased(l[0].Undone.Erased)
+	})
+	want[*gate.NoteFlagResponse](a, 409)(a.NoteFlagWithResponse(a.ctx, flag, nil, gate.NewNote{Text: "ivy was green"}, as(p.mod)))
+	want[*gate.DecideFlagResponse](a, 409)(a.DecideFlagWithResponse(a.ctx, flag, nil, gate.NewDecision{Decision: gate.NewDecisionDecisionConfirm, Note: ptr("green")}, as(p.mod)))
+	want[*gate.DecideFlagResponse](a, 200)(a.DecideFlagWithResponse(a.ctx, flag, nil, gate.NewDecision{Decision: gate.NewDecisionDecisionConfirm}, as(p.mod)))
+	want[*gate.PostAppealResponse](a, 404)(a.PostAppealWithResponse(a.ctx, gate.NewAppeal{Flag: flag, Text: "I was ivy"}, as(ivy)))
 }
 
 func (a *asker) askBacktests(p cast) {
