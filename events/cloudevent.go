@@ -1,10 +1,12 @@
 package events
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 )
 
 // CloudEventsType is the media type of one CloudEvent in JSON.
@@ -14,7 +16,7 @@ const CloudEventsType = "application/cloudevents+json"
 // line, without a line feed: id, source ("/v1/logs/" and the log's name), type,
 // subject (the stream), time (when it occurred), the extensions recordedtime,
 // partition and sequence, and data. An activity's data starts with its actor.
-// Data that is not JSON goes out as data_base64, unchanged.
+// Data that is not JSON in UTF-8 goes out as data_base64, unchanged.
 func AppendCloudEvent(b []byte, log string, e Recorded) []byte {
 	b = append(b, `{"specversion":"1.0","id":"`...)
 	b = append(b, e.ID.String()...)
@@ -36,23 +38,46 @@ func AppendCloudEvent(b []byte, log string, e Recorded) []byte {
 	return append(b, '}')
 }
 
+// AppendData appends the event's data as a CloudEvent shows it: JSON in one line,
+// or else, if it is not JSON in UTF-8, base64 of it. It says whether it is JSON.
+func AppendData(b []byte, e Recorded) (_ []byte, isJSON bool) {
+	if !isText(e.Data) {
+		return base64.StdEncoding.AppendEncode(b, e.Data), false
+	}
+	return appendText(b, e), true
+}
+
 func appendData(b []byte, e Recorded) []byte {
-	if !json.Valid(e.Data) {
-		b = append(b, `,"data_base64":"`...)
-		b = base64.StdEncoding.AppendEncode(b, e.Data)
-		return append(b, '"')
+	if isText(e.Data) {
+		return appendText(append(b, `,"data":`...), e)
 	}
-	b = append(b, `,"data":`...)
-	if !strings.HasPrefix(e.Type, ActivityLog+".") || len(e.Data) < 2 || e.Data[0] != '{' {
-		return append(b, e.Data...)
+	b = append(b, `,"data_base64":"`...)
+	b = base64.StdEncoding.AppendEncode(b, e.Data)
+	return append(b, '"')
+}
+
+func isText(data []byte) bool { return json.Valid(data) && utf8.Valid(data) }
+
+func appendText(b []byte, e Recorded) []byte {
+	at := len(b)
+	if strings.HasPrefix(e.Type, ActivityLog+".") && e.Data[0] == '{' {
+		b = append(b, `{"actor":"`...)
+		b = append(b, e.Stream.String()...)
+		b = append(b, '"')
+		rest := bytes.TrimLeft(e.Data[1:], " \t\r\n")
+		if rest[0] != '}' {
+			b = append(b, ',')
+		}
+		b = append(b, rest...)
+	} else {
+		b = append(b, e.Data...)
 	}
-	b = append(b, `{"actor":"`...)
-	b = append(b, e.Stream.String()...)
-	b = append(b, '"')
-	if string(e.Data) != "{}" {
-		b = append(b, ',')
+	for i, c := range b[at:] {
+		if c < ' ' { // space between the parts of the JSON: within a string it is escaped
+			b[at+i] = ' '
+		}
 	}
-	return append(b, e.Data[1:]...)
+	return b
 }
 
 func appendString(b []byte, s string) []byte {

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/google/uuid"
 	"pgregory.net/rapid"
@@ -299,6 +300,29 @@ func TestAStreamStaysInItsPartition(t *testing.T) {
 	for p, n := range counts {
 		if n < 850 || n > 1150 {
 			t.Errorf("partition %d has %d of 16,000 streams", p, n)
+		}
+	}
+}
+
+func TestAnExportedEventIsOneLineWhateverItsDataIs(t *testing.T) {
+	for data, want := range map[string]string{
+		"{\n\t\"text\": \"a\\nb\",\r\n\"n\": [1,\n2]}": `"data":{"actor":"` + id(1).String() + `","text": "a\nb",  "n": [1, 2]}`,
+		"{}":             `"data":{"actor":"` + id(1).String() + `"}`,
+		"{ \n}":          `"data":{"actor":"` + id(1).String() + `"}`,
+		"\t[1]":          `"data": [1]`,
+		"\"\xff\"":       `"data_base64":"Iv8i"`, // a CloudEvent is UTF-8
+		"no JSON":        `"data_base64":"bm8gSlNPTg=="`,
+		"":               `"data_base64":""`,
+		`{"a":"\u0000"}`: `"data":{"actor":"` + id(1).String() + `","a":"\u0000"}`,
+	} {
+		e := events.Recorded{Event: events.Event{Type: events.ProfileVisited, Stream: id(1), Data: []byte(data)}}
+		got := string(events.AppendCloudEvent(nil, events.ActivityLog, e))
+		if !strings.HasSuffix(got, ","+want+"}") || !json.Valid([]byte(got)) || !utf8.ValidString(got) || strings.ContainsAny(got, "\r\n") {
+			t.Errorf("data %q goes out in %s", data, got)
+		}
+		part, isJSON := events.AppendData([]byte("before"), e)
+		if _, value, _ := strings.Cut(want, ":"); isJSON != strings.HasPrefix(want, `"data":`) || string(part) != "before"+strings.Trim(value, map[bool]string{false: `"`}[isJSON]) {
+			t.Errorf("data %q alone is %s, %t", data, part, isJSON)
 		}
 	}
 }

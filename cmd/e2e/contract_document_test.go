@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/csv"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -16,12 +17,15 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/parquet-go/parquet-go"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
 const (
 	ndjson      = "application/x-ndjson"
 	eventStream = "text/event-stream"
+	commas      = "text/csv"
+	parquetFile = "application/vnd.apache.parquet"
 )
 
 // contract holds every answer that goes through it against the document that the
@@ -253,6 +257,14 @@ func (c *contract) checkContent(at string, content openapi3.Content, contentType
 		return c.validateJSON(at, data)
 	case strings.HasSuffix(media, "json"):
 		return c.validateJSON(at, body)
+	case media == commas:
+		if _, err := csv.NewReader(bytes.NewReader(body)).ReadAll(); err != nil {
+			return err
+		}
+	case media == parquetFile:
+		if _, err := parquet.OpenFile(bytes.NewReader(body), int64(len(body))); err != nil {
+			return err
+		}
 	}
 	if len(body) == 0 {
 		return errors.New("the body is empty")

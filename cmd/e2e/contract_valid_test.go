@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"mime"
 	"net/http"
 	"slices"
 	"strings"
@@ -443,9 +444,15 @@ func (a *asker) askLogs(p cast) {
 	for _, log := range []gate.ListEventsParamsLog{"user", "fraud", "activity"} {
 		want[*gate.ListEventsResponse](a, 200)(a.ListEventsWithResponse(a.ctx, log, &gate.ListEventsParams{Limit: ptr(200)}, as(p.analyst)))
 	}
-	accept := gate.ListEventsParamsAcceptApplicationxNdjson
-	want[*gate.ListEventsResponse](a, 200)(a.ListEventsWithResponse(a.ctx, "activity", &gate.ListEventsParams{
-		Accept: &accept, Type: ptr(events.ProfileLiked), Actor: &p.bert.id, Since: ptr(time.Now().Add(-time.Hour)), Until: ptr(time.Now()),
-	}, as(p.analyst)))
+	for _, accept := range []gate.ListEventsParamsAccept{
+		gate.ListEventsParamsAcceptTextcsv, gate.ListEventsParamsAcceptApplicationvndApacheParquet, gate.ListEventsParamsAcceptApplicationxNdjson,
+	} {
+		got := want[*gate.ListEventsResponse](a, 200)(a.ListEventsWithResponse(a.ctx, "activity", &gate.ListEventsParams{
+			Accept: &accept, Type: ptr(events.ProfileLiked), Actor: &p.bert.id, Since: ptr(time.Now().Add(-time.Hour)), Until: ptr(time.Now()),
+		}, as(p.analyst)))
+		if media, _, _ := mime.ParseMediaType(got.HTTPResponse.Header.Get("Content-Type")); media != string(accept) || got.Headers200.ContentDisposition == nil {
+			a.t.Errorf("events as %s came as %s, with the headers %v", accept, media, got.HTTPResponse.Header)
+		}
+	}
 	want[*gate.ListEventsResponse](a, 200)(a.ListEventsWithResponse(a.ctx, "activity", &gate.ListEventsParams{Partition: ptr(3), After: ptr(0), Target: &p.anna.id, Limit: ptr(5)}, as(p.analyst)))
 }

@@ -4,3 +4,6 @@ package main
 var RealMain = realMain
 
 const FaultsShown = faultsShown
+
+// WriteWhole writes a file whole or not at all.
+var WriteWhole = writeWhole

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"os"
 	"time"
 
 	"github.com/google/uuid"
@@ -15,21 +14,22 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/replay"
+	"github.com/meet5/backend/projections/export"
 	"github.com/meet5/backend/service/run"
 )
 
 type replayLog struct {
-	Log       string    `arg:"" help:"Which log: user, activity or fraud." enum:"user,activity,fraud"`
-	Types     []string  `name:"type" help:"Only events of this type (repeatable)."`
-	Actor     uuid.UUID `help:"Only what this user did (the stream)."`
-	Target    uuid.UUID `help:"Only what was done to this user."`
-	Since     time.Time `help:"Only what occurred at or after this time (RFC 3339)."`
-	Until     time.Time `help:"Only what occurred before this time (RFC 3339)."`
-	Partition *int      `help:"Only this partition."`
-	After     uint64    `help:"Only sequences above this one; needs --partition."`
-	Limit     int       `help:"End after so many events."`
-	Format    string    `help:"ndjson: one CloudEvent a line." enum:"ndjson" default:"ndjson"`
-	Output    string    `short:"o" help:"Write to this file." placeholder:"FILE" type:"path"`
+	Log       string         `arg:"" help:"Which log: user, activity or fraud." enum:"user,activity,fraud"`
+	Types     []string       `name:"type" help:"Only events of this type (repeatable)."`
+	Actor     uuid.UUID      `help:"Only what this user did (the stream)."`
+	Target    uuid.UUID      `help:"Only what was done to this user."`
+	Since     time.Time      `help:"Only what occurred at or after this time (RFC 3339)."`
+	Until     time.Time      `help:"Only what occurred before this time (RFC 3339)."`
+	Partition *int           `help:"Only this partition."`
+	After     uint64         `help:"Only sequences above this one; needs --partition."`
+	Limit     int            `help:"End after so many events."`
+	Format    *export.Format `help:"ndjson (a CloudEvent a line), csv or parquet; without it, what the name of the file ends with, or else ndjson." placeholder:"FORMAT"`
+	Output    string         `short:"o" help:"Write to this file, whole or not at all." placeholder:"FILE" type:"path"`
 	place
 }
 
@@ -38,6 +38,13 @@ func (c *replayLog) Run(ctx context.Context, con *console) (err error) {
 	f := replay.Filter{
 		Types: c.Types, Actor: c.Actor, Target: c.Target, Since: c.Since, Until: c.Until,
 		Partition: c.Partition, After: c.After, Limit: c.Limit,
+	}
+	format := export.Of(c.Output)
+	if c.Format != nil {
+		format = *c.Format
+	}
+	if format == export.Parquet && c.Output == "" && isTerminal(con.out) {
+		return &run.UsageError{Err: errors.New("--format: parquet is nothing to read on a terminal; name a file with -o, or give it to another program with |")}
 	}
 	b, err := c.openToRead(ctx, con)
 	if err != nil {
@@ -54,7 +61,7 @@ func (c *replayLog) Run(ctx context.Context, con *console) (err error) {
 			return err
 		}
 	}
-	n, err := c.writeTo(con.out, replay.Events(ctx, r, f), bar)
+	n, err := c.write(con.out, format, replay.Events(ctx, r, f), bar)
 	bar.done()
 	con.say("%d events", n)
 	return err
@@ -69,32 +76,35 @@ func (c *replayLog) progress(ctx context.Context, con *console, r log.Reader, f 
 	return con.progress(total, "events"), err
 }
 
-// writeTo writes to the file that --output names, or else to out.
-func (c *replayLog) writeTo(out io.Writer, all iter.Seq2[events.Recorded, error], bar progress) (int, error) {
+// write writes to the file that --output names, or else to out.
+func (c *replayLog) write(out io.Writer, f export.Format, all iter.Seq2[events.Recorded, error], bar progress) (n int, err error) {
+	write := func(to io.Writer) (err error) {
+		n, err = c.writeAll(to, f, all, bar)
+		return err
+	}
 	if c.Output == "" {
-		return c.write(out, all, bar)
+		err = write(out)
+	} else {
+		err = writeWhole(c.Output, write)
 	}
-	file, err := os.Create(c.Output)
-	if err != nil {
-		return 0, err
-	}
-	n, err := c.write(file, all, bar)
-	return n, errors.Join(err, file.Close())
+	return n, err
 }
 
-func (c *replayLog) write(out io.Writer, all iter.Seq2[events.Recorded, error], bar progress) (n int, err error) {
-	w := bufio.NewWriterSize(out, 1<<16)
-	var line []byte
+func (c *replayLog) writeAll(to io.Writer, f export.Format, all iter.Seq2[events.Recorded, error], bar progress) (n int, err error) {
+	buffer := bufio.NewWriterSize(to, 1<<16)
+	w := export.NewWriter(f, buffer, c.Log)
 	for e, err := range all {
 		if err != nil {
-			return n, errors.Join(err, w.Flush())
+			return n, errors.Join(err, buffer.Flush())
 		}
-		line = append(events.AppendCloudEvent(line[:0], c.Log, e), '\n')
-		if _, err := w.Write(line); err != nil {
+		if err := w.Write(e); err != nil {
 			return n, fmt.Errorf("write the events: %w", err)
 		}
 		n++
 		bar.add(1)
 	}
-	return n, w.Flush()
+	if err := w.Close(); err != nil {
+		return n, fmt.Errorf("write the events: %w", err)
+	}
+	return n, buffer.Flush()
 }

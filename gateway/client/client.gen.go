@@ -371,7 +371,9 @@ const (
 
 // Defines values for ListEventsParamsAccept.
 const (
-	ListEventsParamsAcceptApplicationxNdjson ListEventsParamsAccept = "application/x-ndjson"
+	ListEventsParamsAcceptApplicationvndApacheParquet ListEventsParamsAccept = "application/vnd.apache.parquet"
+	ListEventsParamsAcceptApplicationxNdjson          ListEventsParamsAccept = "application/x-ndjson"
+	ListEventsParamsAcceptTextcsv                     ListEventsParamsAccept = "text/csv"
 )
 
 // Defines values for ListEventsParamsLog.
@@ -2940,7 +2942,9 @@ type ClientInterface interface {
 
 	// ListEvents Events of a log, streamed
 	//
-	// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	// In the order of each partition, as Accept asks: CloudEvents 1.0, one a line, unless something else is preferred; CSV (RFC 4180, with a header); or Parquet. An instance writes 4 answers in Parquet at once, and beyond that says 503. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	//
+	// CSV and Parquet have one list of columns for all logs and types; more may be added at its end. id, source, type, subject, time, recordedtime, partition and sequence are those of the CloudEvent; schemaversion is the number that type ends with; actor and target are those of an activity, and empty for other events; data is the CloudEvent's data as JSON text, in whose place data_base64 stands if it is not JSON. Times are RFC 3339 in CSV and TIMESTAMP(MICROS, UTC) in Parquet. In CSV, a cell that would begin with one of = + - @ ' or a tab has a ' before it, and data has \u003b for a semicolon, so that no spreadsheet finds a formula.
 	//
 	// Corresponds with GET /v1/logs/{log}/events (the `ListEvents` operationId).
 	ListEvents(ctx context.Context, log ListEventsParamsLog, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -3901,7 +3905,9 @@ func (c *Client) ListLogs(ctx context.Context, reqEditors ...RequestEditorFn) (*
 
 // ListEvents Events of a log, streamed
 //
-// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+// In the order of each partition, as Accept asks: CloudEvents 1.0, one a line, unless something else is preferred; CSV (RFC 4180, with a header); or Parquet. An instance writes 4 answers in Parquet at once, and beyond that says 503. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+//
+// CSV and Parquet have one list of columns for all logs and types; more may be added at its end. id, source, type, subject, time, recordedtime, partition and sequence are those of the CloudEvent; schemaversion is the number that type ends with; actor and target are those of an activity, and empty for other events; data is the CloudEvent's data as JSON text, in whose place data_base64 stands if it is not JSON. Times are RFC 3339 in CSV and TIMESTAMP(MICROS, UTC) in Parquet. In CSV, a cell that would begin with one of = + - @ ' or a tab has a ' before it, and data has \u003b for a semicolon, so that no spreadsheet finds a formula.
 //
 // Corresponds with GET /v1/logs/{log}/events (the `ListEvents` operationId).
 func (c *Client) ListEvents(ctx context.Context, log ListEventsParamsLog, params *ListEventsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -8458,7 +8464,9 @@ type ClientWithResponsesInterface interface {
 
 	// ListEventsWithResponse Events of a log, streamed
 	//
-	// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	// In the order of each partition, as Accept asks: CloudEvents 1.0, one a line, unless something else is preferred; CSV (RFC 4180, with a header); or Parquet. An instance writes 4 answers in Parquet at once, and beyond that says 503. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+	//
+	// CSV and Parquet have one list of columns for all logs and types; more may be added at its end. id, source, type, subject, time, recordedtime, partition and sequence are those of the CloudEvent; schemaversion is the number that type ends with; actor and target are those of an activity, and empty for other events; data is the CloudEvent's data as JSON text, in whose place data_base64 stands if it is not JSON. Times are RFC 3339 in CSV and TIMESTAMP(MICROS, UTC) in Parquet. In CSV, a cell that would begin with one of = + - @ ' or a tab has a ' before it, and data has \u003b for a semicolon, so that no spreadsheet finds a formula.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -9607,11 +9615,18 @@ func (r ListLogsResponse) StatusCode() int {
 	return 0
 }
 
+// ListEventsResponse200Headers the declared response headers of an HTTP 200 response for ListEvents
+type ListEventsResponse200Headers struct {
+	ContentDisposition *string
+}
+
 type ListEventsResponse struct {
 	Body         []byte
 	HTTPResponse *http.Response
 	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
 	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListEventsResponse200Headers
 }
 
 // Status returns HTTPResponse.Status
@@ -11257,7 +11272,9 @@ func (c *ClientWithResponses) ListLogsWithResponse(ctx context.Context, reqEdito
 
 // ListEventsWithResponse Events of a log, streamed
 //
-// CloudEvents 1.0, one a line, in the order of each partition. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+// In the order of each partition, as Accept asks: CloudEvents 1.0, one a line, unless something else is preferred; CSV (RFC 4180, with a header); or Parquet. An instance writes 4 answers in Parquet at once, and beyond that says 503. The stream goes on as long as it takes. One that breaks off has its connection cut, and can be resumed with after. Class read.
+//
+// CSV and Parquet have one list of columns for all logs and types; more may be added at its end. id, source, type, subject, time, recordedtime, partition and sequence are those of the CloudEvent; schemaversion is the number that type ends with; actor and target are those of an activity, and empty for other events; data is the CloudEvent's data as JSON text, in whose place data_base64 stands if it is not JSON. Times are RFC 3339 in CSV and TIMESTAMP(MICROS, UTC) in Parquet. In CSV, a cell that would begin with one of = + - @ ' or a tab has a ' before it, and data has \u003b for a semicolon, so that no spreadsheet finds a formula.
 //
 // Returns a wrapper object for the known response body format(s).
 //
@@ -13013,6 +13030,19 @@ func ParseListEventsResponse(rsp *http.Response) (*ListEventsResponse, error) {
 		}
 		response.ApplicationproblemJSONDefault = &dest
 
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListEventsResponse200Headers
+		if values := rsp.Header.Values("Content-Disposition"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Content-Disposition", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.ContentDisposition = &value
+		}
+		response.Headers200 = &headers
 	}
 
 	return response, nil

@@ -1,5 +1,5 @@
 // Package history serves the logs themselves to analysts: what there is, and the
-// events as a stream of CloudEvents.
+// events as a stream in any format of package export.
 //
 // It promises that a stream is in the order of package replay, takes memory that
 // does not grow with it, and is whole if it ends well: when the log cannot be
@@ -7,6 +7,7 @@
 package history
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -21,15 +22,23 @@ import (
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
 	"github.com/meet5/backend/events/replay"
+	"github.com/meet5/backend/projections/export"
 	"github.com/meet5/backend/service/problem"
 	"github.com/meet5/backend/service/token"
 )
 
-// ndjson is the media type of a stream: one CloudEvent a line.
-const ndjson = "application/x-ndjson"
-
 // flushEvery is after how many events what is written goes out.
 const flushEvery = 256
+
+// bufferSize is how many bytes are collected until they go out.
+const bufferSize = 64 << 10
+
+// maxParquet is how many exports in Parquet an instance writes at once: each keeps a
+// row group, 30 MB at most. One more is told to come again after parquetRetry.
+const (
+	maxParquet   = 4
+	parquetRetry = 10 * time.Second
+)
 
 // timeLayout is RFC 3339 in UTC, always with microseconds.
 const timeLayout = "2006-01-02T15:04:05.000000Z"
@@ -44,7 +53,13 @@ type Logs []log.Reader
 func (l Logs) Mount(e *echo.Echo, v *token.Verifier) {
 	g := e.Group("/v1/logs", token.Require(v, token.RoleAnalyst))
 	g.GET("", l.list)
-	g.GET("/:log/events", l.events)
+	g.GET("/:log/events", server{logs: l, parquet: make(chan struct{}, maxParquet)}.events)
+}
+
+// server serves the events.
+type server struct {
+	logs    Logs
+	parquet chan struct{} // holds one for each export in Parquet that is under way
 }
 
 // summary is what is known of one log.
@@ -104,10 +119,10 @@ func summarise(ctx context.Context, r log.Reader) (summary, error) {
 	return s, nil
 }
 
-func (l Logs) events(c echo.Context) error {
+func (s server) events(c echo.Context) error {
 	var r log.Reader
 	var names []string
-	for _, candidate := range l {
+	for _, candidate := range s.logs {
 		names = append(names, candidate.Name())
 		if candidate.Name() == c.Param("log") {
 			r = candidate
@@ -116,8 +131,10 @@ func (l Logs) events(c echo.Context) error {
 	if r == nil {
 		return problem.NotFound("there is no such log; there are " + strings.Join(names, ", "))
 	}
-	if accept := c.Request().Header.Get(echo.HeaderAccept); !accepts(accept) {
-		return problem.NotAcceptable("events come as " + ndjson)
+	c.Response().Header().Add(echo.HeaderVary, echo.HeaderAccept)
+	format, ok := negotiate(c.Request().Header.Values(echo.HeaderAccept))
+	if !ok {
+		return problem.NotAcceptable("events come as " + mediaTypes())
 	}
 	f, faults := filter(c)
 	if len(faults) > 0 {
@@ -127,20 +144,15 @@ func (l Logs) events(c echo.Context) error {
 		field, message, _ := strings.Cut(err.Error(), ": ")
 		return problem.Invalid(problem.Field(field, message))
 	}
-	return stream(c, r, f)
-}
-
-func accepts(header string) bool {
-	if header == "" {
-		return true
-	}
-	for _, part := range strings.Split(header, ",") {
-		switch media, _, _ := strings.Cut(strings.TrimSpace(part), ";"); strings.ToLower(strings.TrimSpace(media)) {
-		case "*/*", "application/*", ndjson:
-			return true
+	if format == export.Parquet {
+		select {
+		case s.parquet <- struct{}{}:
+			defer func() { <-s.parquet }()
+		default:
+			return problem.Unavailable(fmt.Sprintf("%d exports in Parquet are under way here; try again a little later, or take another format", maxParquet), parquetRetry)
 		}
 	}
-	return false
+	return stream(c, r, f, format)
 }
 
 // filter reads the query's parameters and reports all faults at once.
@@ -180,35 +192,61 @@ func filter(c echo.Context) (f replay.Filter, faults []problem.FieldError) {
 	return f, faults
 }
 
-func stream(c echo.Context, r log.Reader, f replay.Filter) error {
-	var buffer []byte
-	started, n := false, 0
+func stream(c echo.Context, r log.Reader, f replay.Filter, format export.Format) error {
+	to := &answer{to: c.Response(), format: format, log: r.Name()}
+	buffer := bufio.NewWriterSize(to, bufferSize)
+	w := export.NewWriter(format, buffer, r.Name())
 	send := func() error {
-		if !started {
-			c.Response().Header().Set(echo.HeaderContentType, ndjson)
-			c.Response().WriteHeader(http.StatusOK)
-			started = true
-		}
-		if _, err := c.Response().Write(buffer); err != nil {
+		if err := buffer.Flush(); err != nil {
 			return err
 		}
-		buffer = buffer[:0]
-		c.Response().Flush()
+		to.begin() // also if there is nothing to send yet
+		to.to.Flush()
 		return nil
 	}
+	n := 0
 	for e, err := range replay.Events(c.Request().Context(), r, f) {
-		if err != nil && !started {
+		if err != nil && !to.begun {
 			return fmt.Errorf("%w: %w", problem.Unavailable("the log cannot be read now", time.Second), err)
 		}
 		if err != nil {
 			return err
 		}
-		buffer = append(events.AppendCloudEvent(buffer, r.Name(), e), '\n')
+		if err := w.Write(e); err != nil {
+			return err
+		}
 		if n++; n%flushEvery == 0 {
 			if err := send(); err != nil {
 				return err
 			}
 		}
 	}
+	if err := w.Close(); err != nil {
+		return err
+	}
 	return send()
+}
+
+// answer begins the answer when the first of it is there.
+type answer struct {
+	to     *echo.Response
+	format export.Format
+	log    string
+	begun  bool
+}
+
+func (a *answer) Write(b []byte) (int, error) {
+	a.begin()
+	return a.to.Write(b)
+}
+
+func (a *answer) begin() {
+	if a.begun {
+		return
+	}
+	a.begun = true
+	h := a.to.Header()
+	h.Set(echo.HeaderContentType, a.format.ContentType())
+	h.Set(echo.HeaderContentDisposition, `attachment; filename="`+a.format.FileName(a.log)+`"`)
+	a.to.WriteHeader(http.StatusOK)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/events"
 	"github.com/meet5/backend/events/log"
@@ -25,6 +26,30 @@ var wholeSecond = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 // door serves a log of so many visits; ask calls it as an analyst.
 func door(t *testing.T, visits int) (ask func(path, accept string) *httptest.ResponseRecorder) {
+	t.Helper()
+	e, raw := serve(t, filled(t, visits))
+	return func(path, accept string) *httptest.ResponseRecorder {
+		w := httptest.NewRecorder()
+		e.ServeHTTP(w, request(t, path, raw, accept))
+		return w
+	}
+}
+
+func request(t *testing.T, path, raw, accept string) *http.Request {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, path, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Authorization", "Bearer "+raw)
+	if accept != "" {
+		r.Header.Set("Accept", accept)
+	}
+	return r
+}
+
+// filled is a log of so many visits.
+func filled(t *testing.T, visits int) log.Reader {
 	t.Helper()
 	db, err := boltlog.Open(filepath.Join(t.TempDir(), "log.db"))
 	if err != nil {
@@ -41,14 +66,34 @@ func door(t *testing.T, visits int) (ask func(path, accept string) *httptest.Res
 			t.Error(err)
 		}
 	})
+	var pending []*log.Pending
+	wait := func() {
+		for _, p := range pending {
+			if _, err := p.Wait(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		pending = pending[:0]
+	}
 	for i := range visits {
-		if _, err := l.Append(t.Context(), events.Event{
+		p, err := l.Submit(events.Event{
 			ID: uuid.New(), Type: events.ProfileVisited, Stream: uuid.UUID{1, byte(i)}, OccurredAt: wholeSecond.Add(time.Duration(i) * time.Second),
 			Data: events.Activity{Target: uuid.UUID{9}, JoinedAt: wholeSecond}.AppendJSON(nil),
-		}); err != nil {
+		})
+		if err != nil {
 			t.Fatal(err)
 		}
+		if pending = append(pending, p); len(pending) == 50 { // so many are in a commit at most
+			wait()
+		}
 	}
+	wait()
+	return store
+}
+
+// serve serves a log, and makes an analyst's token.
+func serve(t *testing.T, r log.Reader) (e *echo.Echo, raw string) {
+	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	if err != nil {
 		t.Fatal(err)
@@ -57,24 +102,15 @@ func door(t *testing.T, visits int) (ask func(path, accept string) *httptest.Res
 	if err != nil {
 		t.Fatal(err)
 	}
-	raw, err := signer.Sign(token.Claims{
+	raw, err = signer.Sign(token.Claims{
 		Subject: uuid.New(), Session: uuid.New(), Roles: []string{token.RoleAnalyst}, IssuedAt: time.Now(), ExpiresAt: time.Now().Add(time.Minute),
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := web.New(web.Options{Service: "test"})
-	history.Logs{store}.Mount(e, token.NewVerifier(token.NewStaticKeySet(public), time.Now))
-	return func(path, accept string) *httptest.ResponseRecorder {
-		r := httptest.NewRequest(http.MethodGet, path, nil)
-		r.Header.Set("Authorization", "Bearer "+raw)
-		if accept != "" {
-			r.Header.Set("Accept", accept)
-		}
-		w := httptest.NewRecorder()
-		e.ServeHTTP(w, r)
-		return w
-	}
+	e = web.New(web.Options{Service: "test"})
+	history.Logs{r}.Mount(e, token.NewVerifier(token.NewStaticKeySet(public), time.Now))
+	return e, raw
 }
 
 func TestTheLogsAreListedWithTimesThatAlwaysHaveFractions(t *testing.T) {
@@ -122,7 +158,10 @@ func TestWhatMakesNoSenseIsNamed(t *testing.T) {
 	if w := ask("/v1/logs/nothing/events", ""); w.Code != http.StatusNotFound {
 		t.Errorf("no such log: %d", w.Code)
 	}
-	if w := ask("/v1/logs/activity/events", "text/csv"); w.Code != http.StatusNotAcceptable {
-		t.Errorf("another format: %d", w.Code)
+	w := ask("/v1/logs/activity/events", "text/html, text/csv;q=0")
+	for _, offered := range []string{"application/x-ndjson", "text/csv", "application/vnd.apache.parquet"} {
+		if w.Code != http.StatusNotAcceptable || !strings.Contains(w.Body.String(), offered) || w.Header().Get("Vary") != "Accept" {
+			t.Errorf("another format: %d %s %v", w.Code, w.Body, w.Header())
+		}
 	}
 }
