@@ -31,9 +31,9 @@ import (
 	"github.com/meet5/backend/service/run"
 )
 
-// wire is a service that understands HTTP/1.1 to the letter and nothing beside it,
+// strict is a service that understands HTTP/1.1 to the letter and nothing beside it,
 // and keeps what it is sent. It answers everything with an empty object.
-type wire struct {
+type strict struct {
 	mu        sync.Mutex
 	requests  []heard
 	malformed []string // what was wrong with what it was sent
@@ -48,14 +48,14 @@ type heard struct {
 	body   string
 }
 
-// newWire returns a service and its URL.
-func newWire(t testing.TB) (*wire, *url.URL) {
+// newStrict returns a service and its URL.
+func newStrict(t testing.TB) (*strict, *url.URL) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &wire{}
+	w := &strict{}
 	var serving sync.WaitGroup
 	serving.Go(func() {
 		for {
@@ -78,14 +78,14 @@ func newWire(t testing.TB) (*wire, *url.URL) {
 	return w, &url.URL{Scheme: "http", Host: listener.Addr().String()}
 }
 
-func (w *wire) count(n int) {
+func (w *strict) count(n int) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.open += n
 	w.opened += max(0, n)
 }
 
-func (w *wire) serve(c net.Conn) {
+func (w *strict) serve(c net.Conn) {
 	for r := bufio.NewReader(c); ; {
 		h, err := hear(r)
 		if err != nil {
@@ -197,7 +197,7 @@ func hear(r *bufio.Reader) (h heard, err error) {
 }
 
 // taken returns what has come since it was asked last.
-func (w *wire) taken() (requests []heard, malformed []string) {
+func (w *strict) taken() (requests []heard, malformed []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	requests, malformed = w.requests, w.malformed
@@ -219,12 +219,12 @@ func (h heard) has(name string) (values []string) {
 type tlsFront struct {
 	*house
 	address string
-	service *wire
+	service *strict
 }
 
 func newTLSFront(t *testing.T, cfg gateway.Config) *tlsFront {
 	t.Helper()
-	service, at := newWire(t)
+	service, at := newStrict(t)
 	f := &tlsFront{service: service}
 	f.house = newHouse(t, cfg, func(d *gateway.Deps) {
 		r := gateway.Remote([]*url.URL{at}, gateway.RemoteOptions{})

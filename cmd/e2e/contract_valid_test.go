@@ -171,7 +171,8 @@ func (a *asker) askSessions(p cast) {
 	want[*gate.ChangePasswordResponse](a, 204)(a.ChangePasswordWithResponse(a.ctx, gate.PasswordChange{Current: password, New: "another" + password}, as(gil)))
 	want[*gate.ExportMeResponse](a, 200)(a.ExportMeWithResponse(a.ctx, as(gil)))
 	want[*gate.SignOutEverywhereResponse](a, 204)(a.SignOutEverywhereWithResponse(a.ctx, as(gil)))
-	want[*gate.GetDiscoveryResponse](a, 200)(a.GetDiscoveryWithResponse(a.ctx))
+	discovery := want[*gate.GetDiscoveryResponse](a, 200)(a.GetDiscoveryWithResponse(a.ctx))
+	want[*gate.GetDiscoveryResponse](a, 304)(a.GetDiscoveryWithResponse(a.ctx, unless(discovery.HTTPResponse)))
 	outside := gate.OutsideCredentials{IdToken: a.outside.idToken(), Profile: &gate.OutsideProfile{Handle: "gil", DisplayName: "Hal"}}
 	outside.Profile.BirthDate.Time = time.Date(1990, 1, 31, 0, 0, 0, 0, time.UTC)
 	want[*gate.SignInOutsideResponse](a, 409)(a.SignInOutsideWithResponse(a.ctx, outside))
