@@ -483,7 +483,7 @@ func TestAReplayKnowsNoMoreThanTheLiveState(t *testing.T) {
 		text := rapid.StringMatching(`[a-zA-Zß-ü "<&]{0,20}[a-zé]`)
 		for range rapid.IntRange(1, 12).Draw(rt, "steps") {
 			f := rapid.SampledFrom(flags).Draw(rt, "flag")
-			switch rapid.SampledFrom([]string{"note", "note", "bulk", "undo", "erase", "restart"}).Draw(rt, "step") {
+			switch rapid.SampledFrom([]string{"note", "note", "note", "bulk", "undo", "undo", "erase", "erase", "restart"}).Draw(rt, "step") {
 			case "note":
 				text := text.Draw(rt, "text")
 				want := http.StatusOK
