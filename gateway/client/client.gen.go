@@ -3112,7 +3112,7 @@ type ClientInterface interface {
 
 	// DecideInBulkWithBody One decision on many flags
 	//
-	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 	//
 	// Takes any type of body and a specified content type.
 	//
@@ -3121,7 +3121,7 @@ type ClientInterface interface {
 
 	// DecideInBulk One decision on many flags
 	//
-	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 	//
 	// Takes a body of the `application/json` content type.
 	//
@@ -4295,7 +4295,7 @@ func (c *Client) ListBulk(ctx context.Context, params *ListBulkParams, reqEditor
 
 // DecideInBulkWithBody One decision on many flags
 //
-// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 //
 // Takes any type of body and a specified content type.
 //
@@ -4314,7 +4314,7 @@ func (c *Client) DecideInBulkWithBody(ctx context.Context, contentType string, b
 
 // DecideInBulk One decision on many flags
 //
-// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 //
 // Takes a body of the `application/json` content type.
 //
@@ -8664,7 +8664,7 @@ type ClientWithResponsesInterface interface {
 
 	// DecideInBulkWithBodyWithResponse One decision on many flags
 	//
-	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 	//
 	// Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -8673,7 +8673,7 @@ type ClientWithResponsesInterface interface {
 
 	// DecideInBulkWithResponse One decision on many flags
 	//
-	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+	// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 	//
 	// Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 	//
@@ -11604,7 +11604,7 @@ func (c *ClientWithResponses) ListBulkWithResponse(ctx context.Context, params *
 
 // DecideInBulkWithBodyWithResponse One decision on many flags
 //
-// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 //
 // Takes any type of body and a specified content type, and returns a wrapper object for the known response body format(s).
 //
@@ -11619,7 +11619,7 @@ func (c *ClientWithResponses) DecideInBulkWithBodyWithResponse(ctx context.Conte
 
 // DecideInBulkWithResponse One decision on many flags
 //
-// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
+// On those that a filter finds, or those named; at most 1,000. A flag whose state does not allow the decision, or that somebody else changes at that moment, is refused and named, and so is, if there is a note, one whose user has erased their account; the others are decided on, all in one step. With dry_run nothing is done. The same id again by the same moderator, with the same decision, note, and filter or ids, answers what was done the first time. Class moderation.
 //
 // Takes a body of the `application/json` content type, and returns a wrapper object for the known response body format(s).
 //
