@@ -103,19 +103,37 @@ func (r *remote) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 		return r.attempt(req, p, &t, limit)
 	}
+	res, err := r.attempt(req, p, &t, r.patience(req.Context(), p, 0))
+	if settled(res, err) { // as nearly all are
+		r.budget.RecordExecution()
+		return res, err
+	}
+	return r.again(req, p, &t, res, err)
+}
+
+// settled says that what came of an attempt is not retried.
+func settled(res *http.Response, err error) bool {
+	_, none := errors.AsType[*unanswered](err)
+	return !none && (err != nil || !triesElsewhere(res.StatusCode))
+}
+
+// again retries a request after its first attempt, of which res and err came.
+func (r *remote) again(req *http.Request, p plan, t *tries, res *http.Response, err error) (*http.Response, error) {
 	var kept *http.Response
 	var failure error
 	defer func() { drop(kept) }()
+	first := true
 	got, err := r.retries.WithContext(req.Context()).GetWithExecution(func(failsafe.Execution[answer]) (answer, error) {
 		drop(kept)
 		kept = nil
-		res, err := r.attempt(req, p, &t, r.patience(req.Context(), p, t.sent)) //nolint:bodyclose // it is returned or dropped
-		failure = err
-		_, none := errors.AsType[*unanswered](err)
+		if !first {
+			res, err = r.attempt(req, p, t, r.patience(req.Context(), p, t.sent)) //nolint:bodyclose // it is returned or dropped
+		}
+		first, failure = false, err
 		switch {
-		case !none && (err != nil || !triesElsewhere(res.StatusCode)), t.sent > maxRetries, !r.budget.allows():
+		case settled(res, err), t.sent > maxRetries, !r.budget.allows():
 			return answer{res}, final(err)
-		case none:
+		case err != nil:
 			return answer{}, err
 		}
 		kept = res

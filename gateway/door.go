@@ -83,7 +83,12 @@ func (g *Gateway) admit(w http.ResponseWriter, r *http.Request, rt *route, from 
 	var caller token.Claims
 	if rt.who != anyone {
 		var err error
-		if caller, err = g.verify(w, r); err != nil {
+		if rt.stream {
+			caller, err = g.verifyApart(w, r)
+		} else {
+			caller, err = g.verify(w, r)
+		}
+		if err != nil {
 			return caller, err
 		}
 	}
@@ -120,6 +125,13 @@ func (g *Gateway) verify(w http.ResponseWriter, r *http.Request) (token.Claims, 
 		return token.Claims{}, err
 	}
 	return token.Claims{}, errors.Join(problem.Unavailable("tokens cannot be checked right now", keysRetry), err)
+}
+
+// verifyApart is verify for a stream, which must not keep the stack that a signature
+// takes.
+func (g *Gateway) verifyApart(w http.ResponseWriter, r *http.Request) (claims token.Claims, err error) {
+	onOwnStack(func() { claims, err = g.verify(w, r) })
+	return claims, err
 }
 
 // bearer takes the token out of an Authorization header. The scheme's case does

@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/textproto"
 	"net/url"
@@ -28,12 +27,11 @@ func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer room.ReleasePermit()
-	dropListed(req.Header)
-	if clean := cleanQuery(req.URL.RawQuery); clean != req.URL.RawQuery {
-		u := *req.URL
-		u.RawQuery = clean
-		req = req.WithContext(req.Context())
-		req.URL = &u
+	if req.Header["Connection"] != nil {
+		dropListed(req.Header)
+	}
+	if odd(req.URL.RawQuery) {
+		req = cleaned(req)
 	}
 	res, err := r.RoundTrip(req)
 	if err == nil && res.StatusCode == http.StatusSwitchingProtocols {
@@ -45,14 +43,21 @@ func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	defer res.Body.Close()
-	err = r.answer(w, res, p.kind == streamed)
+	announced := len(res.Trailer)
+	passHead(w, res)
+	if p.kind == streamed || strings.HasPrefix(w.Header().Get("Content-Type"), "text/event-stream") {
+		err = r.buffers.follow(w, res.Body)
+	} else {
+		err = r.buffers.copy(w, res.Body)
+	}
 	if err == nil {
+		if len(res.Trailer) > 0 {
+			passTrailer(w, res.Trailer, announced)
+		}
 		return
 	}
 	if req.Context().Err() == nil {
-		r.log.LogAttrs(req.Context(), slog.LevelWarn, "an answer breaks off",
-			slog.String("method", req.Method), slog.String("path", req.URL.Path),
-			slog.String("request_id", requestID(req)), slog.Any("error", err))
+		r.report("an answer breaks off", req, err)
 	}
 	// Half an answer must not look like a whole one. Without a server there is nobody
 	// to cut off, and nobody to contain the panic.
@@ -61,10 +66,12 @@ func (r *remote) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 }
 
-// answer passes an answer on. One without an end goes on as it comes.
-func (r *remote) answer(w http.ResponseWriter, res *http.Response, endless bool) error {
+// passHead passes the head of an answer on.
+func passHead(w http.ResponseWriter, res *http.Response) {
 	h := w.Header()
-	dropListed(res.Header)
+	if res.Header["Connection"] != nil {
+		dropListed(res.Header)
+	}
 	for name, values := range res.Header {
 		switch {
 		case wire.OfConnection(name), slices.Contains(saidByGateway, name):
@@ -74,43 +81,30 @@ func (r *remote) answer(w http.ResponseWriter, res *http.Response, endless bool)
 			h[name] = append(h[name], values...)
 		}
 	}
-	announced := len(res.Trailer)
 	for name := range res.Trailer {
 		h.Add("Trailer", name)
 	}
 	w.WriteHeader(res.StatusCode)
-	flush := func() {}
-	if endless || strings.HasPrefix(h.Get("Content-Type"), "text/event-stream") {
-		to := http.NewResponseController(w)
-		flush = func() { _ = to.Flush() } // what cannot be flushed is written later
-		flush()
-	}
-	if err := r.buffers.copy(w, res.Body, flush); err != nil {
-		return err
-	}
-	if len(res.Trailer) == 0 {
-		return nil
-	}
-	// It is there only now, and an answer that has one goes in chunks.
+}
+
+// passTrailer passes on what comes behind an answer, of which so many fields were
+// announced.
+func passTrailer(w http.ResponseWriter, trailer http.Header, announced int) {
+	// An answer that has one goes in chunks.
 	_ = http.NewResponseController(w).Flush()
 	prefix := ""
-	if len(res.Trailer) != announced {
+	if len(trailer) != announced {
 		prefix = http.TrailerPrefix
 	}
-	for name, values := range res.Trailer {
-		h[prefix+name] = values
+	for name, values := range trailer {
+		w.Header()[prefix+name] = values
 	}
-	return nil
 }
 
 // dropListed drops what a Connection field names, and that field. What the gateway
 // says itself stays.
 func dropListed(h http.Header) {
-	listed := h["Connection"]
-	if listed == nil {
-		return
-	}
-	for _, names := range listed {
+	for _, names := range h["Connection"] {
 		for name := range strings.SplitSeq(names, ",") {
 			if name = http.CanonicalHeaderKey(textproto.TrimString(name)); name != "X-Forwarded-For" {
 				delete(h, name)
@@ -120,17 +114,24 @@ func dropListed(h http.Header) {
 	delete(h, "Connection")
 }
 
-// cleanQuery is a query without those of its parameters that services may read in
-// different ways.
-func cleanQuery(query string) string {
-	for i := 0; i < len(query); i++ {
-		switch {
-		case query[i] == ';', query[i] == '%' && (i+2 >= len(query) || !hexadecimal(query[i+1]) || !hexadecimal(query[i+2])):
-			values, _ := url.ParseQuery(query) // without them
-			return values.Encode()
+// odd says that a query has parameters that services may read in different ways.
+func odd(query string) bool {
+	for i := range len(query) {
+		if c := query[i]; c == ';' || c == '%' && (i+2 >= len(query) || !hexadecimal(query[i+1]) || !hexadecimal(query[i+2])) {
+			return true
 		}
 	}
-	return query
+	return false
+}
+
+// cleaned is a request without such parameters.
+func cleaned(req *http.Request) *http.Request {
+	u := *req.URL
+	values, _ := url.ParseQuery(u.RawQuery) // an error is of what is dropped
+	u.RawQuery = values.Encode()
+	req = req.WithContext(req.Context())
+	req.URL = &u
+	return req
 }
 
 func hexadecimal(c byte) bool {
@@ -143,13 +144,17 @@ type buffers struct {
 	pool sync.Pool
 }
 
-// copy copies an answer, and calls flush after each piece.
-func (b *buffers) copy(w io.Writer, from io.Reader, flush func()) error {
-	p, ok := b.pool.Get().(*[]byte)
-	if !ok {
-		fresh := make([]byte, b.size)
-		p = &fresh
+func (b *buffers) take() *[]byte {
+	if p, ok := b.pool.Get().(*[]byte); ok {
+		return p
 	}
+	p := make([]byte, b.size)
+	return &p
+}
+
+// copy copies what there is of an answer to its end.
+func (b *buffers) copy(w io.Writer, from io.Reader) error {
+	p := b.take()
 	defer b.pool.Put(p)
 	for {
 		n, err := from.Read(*p)
@@ -157,14 +162,51 @@ func (b *buffers) copy(w io.Writer, from io.Reader, flush func()) error {
 			if _, err := w.Write((*p)[:n]); err != nil {
 				return err
 			}
-			flush()
 		}
-		switch err {
-		case nil:
-		case io.EOF:
-			return nil
-		default:
-			return err
+		if err != nil {
+			return atEnd(err)
 		}
 	}
+}
+
+// follow copies an answer as it comes.
+func (b *buffers) follow(w http.ResponseWriter, from io.Reader) error {
+	to := http.NewResponseController(w)
+	// What cannot be flushed is written later. To write a head takes 3 KiB of stack.
+	onOwnStack(func() { _ = to.Flush() })
+	p := b.take()
+	defer b.pool.Put(p)
+	for {
+		n, err := from.Read(*p)
+		if n > 0 {
+			if _, err := w.Write((*p)[:n]); err != nil {
+				return err
+			}
+			_ = to.Flush()
+		}
+		if err != nil {
+			return atEnd(err)
+		}
+	}
+}
+
+// onOwnStack calls what needs a deep stack, for a request whose answer has no end: its
+// goroutine would keep the stack for as long as a quarter of it is in use.
+func onOwnStack(do func()) {
+	done := make(chan any, 1)
+	go func() {
+		defer func() { done <- recover() }()
+		do()
+	}()
+	if v := <-done; v != nil {
+		panic(v)
+	}
+}
+
+// atEnd is an error of a copy; that all has been copied is none.
+func atEnd(err error) error {
+	if err == io.EOF { //nolint:errorlint // wrapped, it would be one
+		return nil
+	}
+	return err
 }

@@ -33,8 +33,8 @@ const (
 	copySize  = 32 << 10
 	readAhead = 4 << 10
 	// The same where answers do not end: a stream holds them for as long as it lasts.
-	streamCopySize  = 2 << 10
-	streamReadAhead = 1 << 10
+	streamCopySize  = 1 << 10
+	streamReadAhead = 512
 	// upstreamRetry is what a client is told when no instance answers.
 	upstreamRetry = time.Second
 	// askTimeout bounds how long instances may take to say whether they are ready;
@@ -160,11 +160,15 @@ func (r *remote) fail(w http.ResponseWriter, req *http.Request, err error) {
 	case errors.Is(err, bulkhead.ErrFull), errors.Is(err, errFull), errors.Is(err, circuitbreaker.ErrOpen):
 		// They are counted; there may be thousands a second.
 	case !errors.Is(req.Context().Err(), context.Canceled):
-		r.log.LogAttrs(req.Context(), slog.LevelWarn, "upstream failed",
-			slog.String("method", req.Method), slog.String("path", req.URL.Path),
-			slog.String("request_id", requestID(req)), slog.Any("error", err))
+		r.report("upstream failed", req, err)
 	}
 	problem.Write(w, req, problem.Unavailable("a part of the service does not answer right now; try again in a moment", max(upstreamRetry, r.breaker.RemainingDelay())))
+}
+
+func (r *remote) report(what string, req *http.Request, err error) {
+	r.log.LogAttrs(req.Context(), slog.LevelWarn, what,
+		slog.String("method", req.Method), slog.String("path", req.URL.Path),
+		slog.String("request_id", requestID(req)), slog.Any("error", err))
 }
 
 // readiness is how a service elsewhere stands.

@@ -106,7 +106,7 @@ func (p *Pool) Send(r *http.Request, o Options) (*http.Response, error) {
 		dialing, cancel = context.WithDeadline(dialing, o.Begin)
 		defer cancel()
 	}
-	nc, err := p.cfg.Dial(dialing, "tcp", p.cfg.Address)
+	nc, err := p.dial(dialing)
 	if err != nil {
 		return nil, err
 	}
@@ -118,6 +118,18 @@ func (p *Pool) Send(r *http.Request, o Options) (*http.Response, error) {
 		return nil, errors.Join(fmt.Errorf("use the connection: %w", err), nc.Close())
 	}
 	return c.exchange(r, out.bytes)
+}
+
+// dial connects on a stack of its own: it needs a deep one, which the caller's would
+// keep for as long as an answer without an end lasts.
+func (p *Pool) dial(ctx context.Context) (c net.Conn, err error) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		c, err = p.cfg.Dial(ctx, "tcp", p.cfg.Address)
+	}()
+	<-done
+	return c, err
 }
 
 // take takes the connection that was used last, if there is one that the server has
