@@ -101,9 +101,12 @@ func TestAFileIsWrittenWholeOrNotAtAll(t *testing.T) {
 	}
 	says("file link")
 	info, err := os.Lstat(file)
-	got, reading := os.ReadFile(link) //nolint:gosec // a test's file
+	got, reading := os.ReadFile(file) //nolint:gosec // a test's file
 	if err != nil || reading != nil || string(got) != "new" || info.Mode() != 0o640 {
 		t.Errorf("the file that a link leads to is %q with mode %v; %v, %v", got, info.Mode(), err, reading)
+	}
+	if to, err := os.Readlink(link); to != "file" || err != nil {
+		t.Errorf("the link leads to %q, %v", to, err)
 	}
 	if err := main.WriteWhole(dir, write("", nil)); err == nil {
 		t.Error("a folder was written to")
