@@ -24,7 +24,7 @@ const (
 	// corsHeaders are what pages of other origins may send, and corsExposed what they
 	// may read.
 	corsHeaders = "Authorization, Content-Type, If-Match, If-None-Match, Last-Event-ID, Traceparent, Tracestate, X-Request-Id"
-	corsExposed = "ETag, Link, Location, Meet5-Partial, RateLimit, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"
+	corsExposed = "Content-Disposition, ETag, Link, Location, Meet5-Partial, RateLimit, RateLimit-Limit, RateLimit-Policy, RateLimit-Remaining, RateLimit-Reset, Retry-After, X-Request-Id"
 )
 
 // Header values, ready made.
