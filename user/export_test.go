@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +85,49 @@ func TestAnExportHoldsWhatIsKeptOfItsOwnerAndNothingOfOthers(t *testing.T) {
 	w.want(http.StatusUnauthorized, w.call(request{method: "GET", path: "/v1/me/export"}))
 	w.want(http.StatusNoContent, w.call(request{method: "DELETE", path: "/v1/me", bearer: mine.access}))
 	w.want(http.StatusNotFound, w.call(request{method: "GET", path: "/v1/me/export", bearer: mine.access}))
+}
+
+// slow is a client that does not read on.
+type slow struct {
+	*httptest.ResponseRecorder
+	asked, read chan struct{}
+}
+
+func (s *slow) Write(b []byte) (int, error) {
+	select {
+	case s.asked <- struct{}{}:
+	default:
+	}
+	<-s.read
+	return s.ResponseRecorder.Write(b)
+}
+
+func TestNobodyHasTwoExportsAtOnce(t *testing.T) {
+	w := newWorld(t)
+	w.register("bob")
+	bob := w.signIn("bob", goodPassword)
+	read := make(chan struct{})
+	var running sync.WaitGroup
+	for _, name := range []string{"anna", "anne", "anja", "annabel"} {
+		w.register(name)
+		access := w.signIn(name, goodPassword).access
+		client := &slow{httptest.NewRecorder(), make(chan struct{}, 1), read}
+		running.Go(func() {
+			req := httptest.NewRequest("GET", "/v1/me/export", nil)
+			req.Header.Set("Authorization", "Bearer "+access)
+			w.service.Handler().ServeHTTP(client, req)
+		})
+		<-client.asked
+		r := w.want(http.StatusTooManyRequests, w.call(request{method: "GET", path: "/v1/me/export", bearer: access}))
+		equal(t, "Retry-After", r.header.Get("Retry-After"), "10")
+		if name == "anna" {
+			w.export(bob.access)
+		}
+	}
+	w.want(http.StatusServiceUnavailable, w.call(request{method: "GET", path: "/v1/me/export", bearer: bob.access}))
+	close(read)
+	running.Wait()
+	w.export(bob.access)
 }
 
 func TestTheEmailOfAnErasedAccountIsFreeAtOnceAndItsHandleLater(t *testing.T) {

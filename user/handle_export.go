@@ -23,8 +23,8 @@ const exportPath = "/v1/me/export"
 const (
 	// exportTimeout bounds one export: a partition of the activity log is read whole.
 	exportTimeout = 10 * time.Minute
-	// maxExports is how many may be under way in an instance.
-	maxExports = 2
+	// maxExports is how many may be under way in an instance, each of another user.
+	maxExports = 4
 	// exportRetry is what one too many is told.
 	exportRetry = 10 * time.Second
 	// exportFlush is how many lines are sent together.
@@ -72,14 +72,13 @@ type (
 // a line: the account, its changes, its sessions, and what its owner did. What others
 // did is theirs, and what moderators say of an open case is not told.
 func (s *Service) handleExport(c echo.Context) error {
-	select {
-	case s.exports <- struct{}{}:
-		defer func() { <-s.exports }()
-	default:
-		return problem.Unavailable("too many exports are under way; try again in a moment", exportRetry)
-	}
 	ctx := c.Request().Context()
 	caller, _ := token.FromContext(ctx)
+	end, err := s.exports.begin(caller.Subject)
+	if err != nil {
+		return err
+	}
+	defer end()
 	stream, err := log.ReadStream(ctx, s.log, caller.Subject)
 	if err != nil {
 		return unreadable(err)

@@ -71,7 +71,7 @@ type Service struct {
 	outside *provider.Provider // nil: there is none
 	// activity is read for exports, of which so many may be under way.
 	activity log.Reader
-	exports  chan struct{}
+	exports  exports
 	cards    *cards
 	handler  http.Handler
 
@@ -92,7 +92,6 @@ func New(cfg Config, deps Deps) (*Service, error) {
 		hasher:   password.NewHasher(deps.Rand),
 		guesses:  guess.New(deps.Clock),
 		activity: deps.Activity,
-		exports:  make(chan struct{}, maxExports),
 		cards:    newCards(maxCards),
 	}
 	if s.cfg.OutsideIssuer != "" {

@@ -3017,7 +3017,7 @@ type ClientInterface interface {
 
 	// ExportMe One's own data as a file
 	//
-	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. One at once of a user, else 429, and four in an instance, else 503. Class batch.
 	//
 	// Corresponds with GET /v1/me/export (the `ExportMe` operationId).
 	ExportMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error)
@@ -4070,7 +4070,7 @@ func (c *Client) FollowEvents(ctx context.Context, params *FollowEventsParams, r
 
 // ExportMe One's own data as a file
 //
-// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. One at once of a user, else 429, and four in an instance, else 503. Class batch.
 //
 // Corresponds with GET /v1/me/export (the `ExportMe` operationId).
 func (c *Client) ExportMe(ctx context.Context, reqEditors ...RequestEditorFn) (*http.Response, error) {
@@ -8547,7 +8547,7 @@ type ClientWithResponsesInterface interface {
 
 	// ExportMeWithResponse One's own data as a file
 	//
-	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+	// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. One at once of a user, else 429, and four in an instance, else 503. Class batch.
 	//
 	// Returns a wrapper object for the known response body format(s).
 	//
@@ -11409,7 +11409,7 @@ func (c *ClientWithResponses) FollowEventsWithResponse(ctx context.Context, para
 
 // ExportMeWithResponse One's own data as a file
 //
-// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. Two at once in an instance, else 503. Class batch.
+// Lines of JSON, each with a kind: account; change, an event of the account with the profile, roles or flag as of then; session; activity, what one did, as it was recorded; and end, without which the file was cut off. It is streamed, and may take minutes. One at once of a user, else 429, and four in an instance, else 503. Class batch.
 //
 // Returns a wrapper object for the known response body format(s).
 //
