@@ -20,10 +20,11 @@ type appealBody struct {
 }
 
 type appealAnswer struct {
-	Flag  uuid.UUID  `json:"flag"`
-	State flag.State `json:"state"`
-	Text  string     `json:"text"`
-	At    stamp      `json:"at"`
+	Flag   uuid.UUID  `json:"flag"`
+	State  flag.State `json:"state"`
+	Text   string     `json:"text"`
+	Erased bool       `json:"erased,omitempty"`
+	At     stamp      `json:"at"`
 }
 
 // errNoAppellant is the 404 of one's own account after it was erased.

@@ -1,6 +1,7 @@
 package fraud
 
 import (
+	"context"
 	"fmt"
 	"net/url"
 	"slices"
@@ -45,22 +46,31 @@ func (s *Service) listFlagsOfUser(c echo.Context) error {
 }
 
 func (s *Service) answerList(c echo.Context, q flag.Query, cursor string) error {
+	page, next, err := s.page(c.Request().Context(), q, cursor)
+	if err != nil {
+		return err
+	}
+	return web.List(c, answerFlags(page), next)
+}
+
+// page is the flags after a cursor, as all that was acknowledged has left them, and the
+// cursor of the following page, empty on the last one.
+func (s *Service) page(ctx context.Context, q flag.Query, cursor string) (page []flag.Flag, next string, err error) {
 	kind := cursorKind(q)
 	if cursor != "" {
 		q.After = new(flag.Place)
 		if err := web.DecodeCursor(kind, cursor, q.After); err != nil {
-			return err
+			return nil, "", err
 		}
 	}
-	if err := s.catchUp(c.Request().Context()); err != nil {
-		return err
+	if err := s.catchUp(ctx); err != nil {
+		return nil, "", err
 	}
 	page, more := s.board.List(q)
-	next := ""
 	if more != nil {
 		next = web.EncodeCursor(kind, more)
 	}
-	return web.List(c, answerFlags(page), next)
+	return page, next, nil
 }
 
 // cursorKind ties a cursor to what is listed and how.

@@ -334,6 +334,52 @@ func TestOnlyTheFlaggedUserAppealsAndOnlyWhileItIsConfirmed(t *testing.T) {
 	}
 }
 
+func TestOneSeesOnesOwnAppealsAndWhatCameOfThem(t *testing.T) {
+	w := newWorld(t)
+	s := w.run(likesRule("three-likes", 3, 40), likesRule("two-likes", 2, 30))
+	for u := 1; u <= 2; u++ {
+		w.post(likes(user(u), 3, start.Add(time.Duration(u)*time.Minute))...)
+	}
+	s.catchUp()
+	items, _ := s.flags("?sort=raised_at")
+	for _, f := range items {
+		s.decide(f.ID, "confirm").want(t, http.StatusOK)
+		s.ask("POST", "/v1/me/appeals", fmt.Sprintf(`{"flag":%q,"text":"about %s"}`, f.ID, f.Rule), f.User).want(t, http.StatusCreated)
+	}
+	first := items[0] // of user 1, by the rule that takes fewer likes
+	s.ask("POST", "/v1/moderation/flags/"+first.ID.String()+"/decision", `{"decision":"uphold","note":"between us"}`, moderator, "moderator").want(t, http.StatusOK)
+
+	type page struct {
+		Items []struct {
+			Flag              uuid.UUID
+			State, Text, Note string
+			At                time.Time
+		}
+		Next string
+	}
+	read := func(query string, of uuid.UUID) (p page) {
+		t.Helper()
+		a := s.ask("GET", "/v1/me/appeals"+query, "", of).want(t, http.StatusOK)
+		if err := json.Unmarshal(a.body, &p); err != nil || strings.Contains(string(a.body), "between us") {
+			t.Fatalf("%v: %s", err, a.body)
+		}
+		return p
+	}
+	newest := read("?limit=1", user(1))
+	if len(newest.Items) != 1 || newest.Items[0].Text != "about three-likes" || newest.Items[0].State != "appealed" || newest.Items[0].At.IsZero() {
+		t.Errorf("first page: %+v", newest)
+	}
+	rest := read("?cursor="+newest.Next, user(1))
+	if len(rest.Items) != 1 || rest.Items[0].Text != "about two-likes" || rest.Items[0].State != "upheld" || rest.Items[0].Flag != first.ID || rest.Next != "" {
+		t.Errorf("second page: %+v", rest)
+	}
+	if of := read("", user(3)); len(of.Items) != 0 {
+		t.Errorf("of somebody without one: %+v", of)
+	}
+	s.ask("GET", "/v1/me/appeals?limit=0", "", user(1)).want(t, http.StatusUnprocessableEntity)
+	s.askWith("GET", "/v1/me/appeals", "", map[string]string{"Authorization": ""}, user(1)).want(t, http.StatusUnauthorized)
+}
+
 func TestAFlagThatStandsOrWasDismissedKeepsOthersOfItsUserAndRuleAway(t *testing.T) {
 	w := newWorld(t)
 	s := w.run(likesRule("three-likes", 3, 40), likesRule("four-likes", 4, 40))

@@ -196,6 +196,7 @@ func (s *Service) routes() http.Handler {
 	e.POST("/v1/moderation/rules/:id/mode", s.setMode, moderator)
 	e.GET("/v1/moderation/rules/:id/versions", s.listRuleVersions, moderator)
 	e.POST("/v1/me/appeals", s.appeal, token.Require(s.deps.Verifier))
+	e.GET("/v1/me/appeals", s.listAppeals, token.Require(s.deps.Verifier))
 	tester := token.Require(s.deps.Verifier, token.RoleModerator, token.RoleAnalyst)
 	e.POST("/v1/backtests", s.requestBacktest, tester, web.BodyLimit(rule.MaxBytes))
 	e.GET("/v1/backtests", s.listBacktests, tester)

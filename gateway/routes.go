@@ -90,6 +90,7 @@ func (g *Gateway) table(p pages) []route {
 		{method: "DELETE", path: "/v1/me", to: up.User, who: member, class: write},
 		{method: "GET", path: "/v1/me", to: up.User, who: member, class: read},
 		{method: "PATCH", path: "/v1/me", to: up.User, who: member, class: write},
+		{method: "GET", path: "/v1/me/appeals", to: up.Fraud, who: member, class: read},
 		{method: "POST", path: "/v1/me/appeals", to: up.Fraud, who: member, class: write},
 		{method: "GET", path: "/v1/me/events", to: own{http.HandlerFunc(g.serveEvents)}, who: member, class: read, stream: true},
 		{method: "GET", path: "/v1/me/export", to: up.User, who: member, class: batch, stream: true},

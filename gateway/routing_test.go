@@ -56,6 +56,7 @@ func TestEachRouteLeadsToItsService(t *testing.T) {
 		"POST /v1/moderation/flags/" + someID + "/assignee": "fraud",
 		"POST /v1/moderation/flags/" + someID + "/notes":    "fraud",
 		"POST /v1/moderation/flags/next":                    "fraud",
+		"GET /v1/me/appeals":                                "fraud",
 		"POST /v1/me/appeals":                               "fraud",
 		"POST /v1/backtests":                                "fraud",
 		"GET /v1/backtests?limit=2":                         "fraud",

@@ -300,6 +300,7 @@ func (a *asker) askFlags(p cast) {
 	want[*gate.DecideFlagResponse](a, 409)(a.DecideFlagWithResponse(a.ctx, berts, nil, gate.NewDecision{Decision: gate.NewDecisionDecisionDismiss}, as(p.mod)))
 	want[*gate.PostAppealResponse](a, 404)(a.PostAppealWithResponse(a.ctx, gate.NewAppeal{Flag: berts, Text: "it was bert"}, as(p.anna)))
 	want[*gate.PostAppealResponse](a, 201)(a.PostAppealWithResponse(a.ctx, gate.NewAppeal{Flag: berts, Text: "it was I"}, as(p.bert)))
+	want[*gate.ListAppealsResponse](a, 200)(a.ListAppealsWithResponse(a.ctx, &gate.ListAppealsParams{}, as(p.bert)))
 	want[*gate.PostAppealResponse](a, 409)(a.PostAppealWithResponse(a.ctx, gate.NewAppeal{Flag: berts, Text: "it was I"}, as(p.bert)))
 	want[*gate.DecideFlagResponse](a, 200)(a.DecideFlagWithResponse(a.ctx, berts, nil, gate.NewDecision{Decision: gate.NewDecisionDecisionUphold}, as(p.mod)))
 	want[*gate.AssignFlagResponse](a, 409)(a.AssignFlagWithResponse(a.ctx, berts, nil, gate.NewAssignee{Assignee: &p.mod.id}, as(p.mod)))

@@ -448,10 +448,21 @@ type AllSubscriptions struct {
 
 // Appeal defines model for Appeal.
 type Appeal struct {
-	At    time.Time          `json:"at"`
-	Flag  openapi_types.UUID `json:"flag"`
-	State FlagState          `json:"state"`
-	Text  string             `json:"text"`
+	At time.Time `json:"at"`
+
+	// Erased True if the text is empty since the account is being erased.
+	Erased *bool              `json:"erased,omitempty"`
+	Flag   openapi_types.UUID `json:"flag"`
+	State  FlagState          `json:"state"`
+	Text   string             `json:"text"`
+}
+
+// AppealPage defines model for AppealPage.
+type AppealPage struct {
+	Items []Appeal `json:"items"`
+
+	// Next The next page, for cursor. Missing on the last one.
+	Next *Next `json:"next,omitempty"`
 }
 
 // AveragePrecision From the highest threshold down, the sum of each precision times what it adds to recall.
@@ -2177,6 +2188,15 @@ type ChangeMeParams struct {
 	IfMatch string `json:"If-Match"`
 }
 
+// ListAppealsParams defines parameters for ListAppeals.
+type ListAppealsParams struct {
+	// Limit At most so many items.
+	Limit *Limit `form:"limit,omitempty" json:"limit,omitempty"`
+
+	// Cursor The next of the page before.
+	Cursor *Cursor `form:"cursor,omitempty" json:"cursor,omitempty"`
+}
+
 // FollowEventsParams defines parameters for FollowEvents.
 type FollowEventsParams struct {
 	// LastEventID The last id that came.
@@ -2989,6 +3009,13 @@ type ClientInterface interface {
 	//
 	// Corresponds with PATCH /v1/me (the `ChangeMe` operationId).
 	ChangeMeWithApplicationMergePatchPlusJSONBody(ctx context.Context, params *ChangeMeParams, body ChangeMeApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error)
+
+	// ListAppeals One's own appeals
+	//
+	// Needs no role. Those about the flag that was raised last come first; state is what has come of it. Class read.
+	//
+	// Corresponds with GET /v1/me/appeals (the `ListAppeals` operationId).
+	ListAppeals(ctx context.Context, params *ListAppealsParams, reqEditors ...RequestEditorFn) (*http.Response, error)
 
 	// PostAppealWithBody Appeal against a confirmed flag of one's own
 	//
@@ -4003,6 +4030,23 @@ func (c *Client) ChangeMe(ctx context.Context, params *ChangeMeParams, body Chan
 // Corresponds with PATCH /v1/me (the `ChangeMe` operationId).
 func (c *Client) ChangeMeWithApplicationMergePatchPlusJSONBody(ctx context.Context, params *ChangeMeParams, body ChangeMeApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*http.Response, error) {
 	req, err := NewChangeMeRequestWithApplicationMergePatchPlusJSONBody(c.Server, params, body)
+	if err != nil {
+		return nil, err
+	}
+	req = req.WithContext(ctx)
+	if err := c.applyEditors(ctx, req, reqEditors); err != nil {
+		return nil, err
+	}
+	return c.Client.Do(req)
+}
+
+// ListAppeals One's own appeals
+//
+// Needs no role. Those about the flag that was raised last come first; state is what has come of it. Class read.
+//
+// Corresponds with GET /v1/me/appeals (the `ListAppeals` operationId).
+func (c *Client) ListAppeals(ctx context.Context, params *ListAppealsParams, reqEditors ...RequestEditorFn) (*http.Response, error) {
+	req, err := NewListAppealsRequest(c.Server, params)
 	if err != nil {
 		return nil, err
 	}
@@ -6162,6 +6206,72 @@ func NewChangeMeRequestWithBody(server string, params *ChangeMeParams, contentTy
 
 		req.Header.Set("If-Match", headerParam0)
 
+	}
+
+	return req, nil
+}
+
+// NewListAppealsRequest constructs an http.Request for the ListAppeals method
+func NewListAppealsRequest(server string, params *ListAppealsParams) (*http.Request, error) {
+	var err error
+
+	serverURL, err := url.Parse(server)
+	if err != nil {
+		return nil, err
+	}
+
+	operationPath := fmt.Sprintf("/v1/me/appeals")
+	if operationPath[0] == '/' {
+		operationPath = "." + operationPath
+	}
+
+	queryURL, err := serverURL.Parse(operationPath)
+	if err != nil {
+		return nil, err
+	}
+
+	if params != nil {
+		// queryValues collects non-styled parameters (passthrough, JSON)
+		// that are safe to round-trip through url.Values.Encode().
+		queryValues := queryURL.Query()
+		// rawQueryFragments collects pre-encoded query fragments from
+		// styled parameters, preserving literal commas as delimiters
+		// per the OpenAPI spec (e.g. "color=blue,black,brown").
+		var rawQueryFragments []string
+
+		if params.Limit != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "limit", *params.Limit, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "integer", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if params.Cursor != nil {
+
+			if queryFrag, err := runtime.StyleParamWithOptions("form", true, "cursor", *params.Cursor, runtime.StyleParamOptions{ParamLocation: runtime.ParamLocationQuery, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			} else {
+				for _, qp := range strings.Split(queryFrag, "&") {
+					rawQueryFragments = append(rawQueryFragments, qp)
+				}
+			}
+
+		}
+
+		if encoded := queryValues.Encode(); encoded != "" {
+			rawQueryFragments = append(rawQueryFragments, encoded)
+		}
+		queryURL.RawQuery = strings.Join(rawQueryFragments, "&")
+	}
+
+	req, err := http.NewRequest(http.MethodGet, queryURL.String(), nil)
+	if err != nil {
+		return nil, err
 	}
 
 	return req, nil
@@ -8518,6 +8628,15 @@ type ClientWithResponsesInterface interface {
 	// Corresponds with PATCH /v1/me (the `ChangeMe` operationId).
 	ChangeMeWithApplicationMergePatchPlusJSONBodyWithResponse(ctx context.Context, params *ChangeMeParams, body ChangeMeApplicationMergePatchPlusJSONRequestBody, reqEditors ...RequestEditorFn) (*ChangeMeResponse, error)
 
+	// ListAppealsWithResponse One's own appeals
+	//
+	// Needs no role. Those about the flag that was raised last come first; state is what has come of it. Class read.
+	//
+	// Returns a wrapper object for the known response body format(s).
+	//
+	// Corresponds with GET /v1/me/appeals (the `ListAppeals` operationId).
+	ListAppealsWithResponse(ctx context.Context, params *ListAppealsParams, reqEditors ...RequestEditorFn) (*ListAppealsResponse, error)
+
 	// PostAppealWithBodyWithResponse Appeal against a confirmed flag of one's own
 	//
 	// Needs no role. Class write.
@@ -9726,6 +9845,38 @@ func (r ChangeMeResponse) Status() string {
 
 // StatusCode returns HTTPResponse.StatusCode
 func (r ChangeMeResponse) StatusCode() int {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.StatusCode
+	}
+	return 0
+}
+
+// ListAppealsResponse200Headers the declared response headers of an HTTP 200 response for ListAppeals
+type ListAppealsResponse200Headers struct {
+	Link *string
+}
+
+type ListAppealsResponse struct {
+	Body         []byte
+	HTTPResponse *http.Response
+	// JSON200 the response for an HTTP 200 `application/json` response
+	JSON200 *AppealPage
+	// ApplicationproblemJSONDefault the response for an HTTP default `application/problem+json` response
+	ApplicationproblemJSONDefault *Problem
+	// Headers200 the parsed response headers for an HTTP 200 response
+	Headers200 *ListAppealsResponse200Headers
+}
+
+// Status returns HTTPResponse.Status
+func (r ListAppealsResponse) Status() string {
+	if r.HTTPResponse != nil {
+		return r.HTTPResponse.Status
+	}
+	return http.StatusText(0)
+}
+
+// StatusCode returns HTTPResponse.StatusCode
+func (r ListAppealsResponse) StatusCode() int {
 	if r.HTTPResponse != nil {
 		return r.HTTPResponse.StatusCode
 	}
@@ -11360,6 +11511,21 @@ func (c *ClientWithResponses) ChangeMeWithApplicationMergePatchPlusJSONBodyWithR
 		return nil, err
 	}
 	return ParseChangeMeResponse(rsp)
+}
+
+// ListAppealsWithResponse One's own appeals
+//
+// Needs no role. Those about the flag that was raised last come first; state is what has come of it. Class read.
+//
+// Returns a wrapper object for the known response body format(s).
+//
+// Corresponds with GET /v1/me/appeals (the `ListAppeals` operationId).
+func (c *ClientWithResponses) ListAppealsWithResponse(ctx context.Context, params *ListAppealsParams, reqEditors ...RequestEditorFn) (*ListAppealsResponse, error) {
+	rsp, err := c.ListAppeals(ctx, params, reqEditors...)
+	if err != nil {
+		return nil, err
+	}
+	return ParseListAppealsResponse(rsp)
 }
 
 // PostAppealWithBodyWithResponse Appeal against a confirmed flag of one's own
@@ -13162,6 +13328,52 @@ func ParseChangeMeResponse(rsp *http.Response) (*ChangeMeResponse, error) {
 				return nil, err
 			}
 			headers.ETag = value
+		}
+		response.Headers200 = &headers
+	}
+
+	return response, nil
+}
+
+// ParseListAppealsResponse parses an HTTP response from a ListAppealsWithResponse call
+func ParseListAppealsResponse(rsp *http.Response) (*ListAppealsResponse, error) {
+	bodyBytes, err := io.ReadAll(rsp.Body)
+	defer func() { _ = rsp.Body.Close() }()
+	if err != nil {
+		return nil, err
+	}
+
+	response := &ListAppealsResponse{
+		Body:         bodyBytes,
+		HTTPResponse: rsp,
+	}
+
+	switch {
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && rsp.StatusCode == 200:
+		var dest AppealPage
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.JSON200 = &dest
+
+	case strings.Contains(rsp.Header.Get("Content-Type"), "json") && true:
+		var dest Problem
+		if err := json.Unmarshal(bodyBytes, &dest); err != nil {
+			return nil, err
+		}
+		response.ApplicationproblemJSONDefault = &dest
+
+	}
+
+	switch {
+	case rsp.StatusCode == 200:
+		var headers ListAppealsResponse200Headers
+		if values := rsp.Header.Values("Link"); len(values) > 0 {
+			var value string
+			if err := runtime.BindStyledParameterWithOptions("simple", "Link", values[0], &value, runtime.BindStyledParameterOptions{ParamLocation: runtime.ParamLocationHeader, Explode: false, Required: false, Type: "string", Format: ""}); err != nil {
+				return nil, err
+			}
+			headers.Link = &value
 		}
 		response.Headers200 = &headers
 	}
