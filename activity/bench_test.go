@@ -1,17 +1,13 @@
 package activity_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -19,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/activity"
+	"github.com/meet5/backend/service/loadtest"
 	"github.com/meet5/backend/service/run"
 )
 
@@ -38,9 +35,6 @@ func bare() http.Handler {
 	})
 	return e
 }
-
-// connections is how many clients send at once, each on its own connection.
-const connections = 64
 
 // serve serves a handler on loopback until the benchmark ends.
 func serve(b *testing.B, h http.Handler) string {
@@ -64,53 +58,12 @@ func serve(b *testing.B, h http.Handler) string {
 // burst is how many requests are sent to each handler in turn.
 const burst = 10_000
 
-// flood sends n requests, over so many connections that share out requests, and
-// returns the time. The
-// client is as thin as can be, since it shares the processors with what it
-// measures: ready bytes out, http.ReadResponse in.
-func flood(b *testing.B, addr string, requests [][]byte, n int) time.Duration {
-	b.Helper()
-	var left atomic.Int64
-	left.Store(int64(n))
-	var clients sync.WaitGroup
-	start := time.Now()
-	for i := range connections {
-		request := requests[i%len(requests)]
-		clients.Go(func() {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer conn.Close()
-			in := bufio.NewReader(conn)
-			for left.Add(-1) >= 0 {
-				if _, err := conn.Write(request); err != nil {
-					b.Error(err)
-					return
-				}
-				res, err := http.ReadResponse(in, nil)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusCreated {
-					b.Errorf("%s, %v", res.Status, err)
-					return
-				}
-			}
-		})
-	}
-	clients.Wait()
-	return time.Since(start)
-}
-
 // BenchmarkOneActivityBesideBareEcho reports both rates in one run and their
 // ratio, which is to be a third or more with the gateway before the service. The
 // activities of one member share a partition and so their commits; those of many
 // are spread over all partitions.
 func BenchmarkOneActivityBesideBareEcho(b *testing.B) {
-	for name, members := range map[string]int{"one_member": 1, "many_members": connections} {
+	for name, members := range map[string]int{"one_member": 1, "many_members": loadtest.Connections} {
 		b.Run(name, func(b *testing.B) { besideBare(b, members) })
 	}
 }
@@ -127,13 +80,13 @@ func besideBare(b *testing.B, members int) {
 			single, w.token(w.newUser()), len(body), body)
 	}
 	bareAddr, addr := serve(b, bare()), serve(b, w.handler)
-	flood(b, addr, requests, burst) // tokens, connections and tails are warm
+	loadtest.Flood(b, addr, burst, requests...) // tokens, connections and tails are warm
 	var bareTook, took, bareWork, work time.Duration
 	for b.Loop() {
 		start := processorTime(b)
-		bareTook += flood(b, bareAddr, requests, burst)
+		bareTook += loadtest.Flood(b, bareAddr, burst, requests...)
 		between := processorTime(b)
-		took += flood(b, addr, requests, burst)
+		took += loadtest.Flood(b, addr, burst, requests...)
 		bareWork += between - start
 		work += processorTime(b) - between
 	}
@@ -181,7 +134,7 @@ func BenchmarkHandler(b *testing.B) {
 	for name, h := range map[string]http.Handler{"service": w.handler, "bare": bare()} {
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
-			b.SetParallelism(connections / 2)
+			b.SetParallelism(loadtest.Connections / 2)
 			start := processorTime(b)
 			b.RunParallel(func(pb *testing.PB) {
 				rec := &lastStatus{header: make(http.Header)}

@@ -1,17 +1,13 @@
 package gateway_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +15,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/gateway"
+	"github.com/meet5/backend/service/loadtest"
 	"github.com/meet5/backend/service/run"
 )
 
@@ -38,12 +35,8 @@ func decoding() http.Handler {
 	return e
 }
 
-const (
-	// connections is how many clients send at once, each on its own connection.
-	connections = 64
-	// burst is how many requests are sent to each handler in turn.
-	burst = 10_000
-)
+// burst is how many requests are sent to each handler in turn.
+const burst = 10_000
 
 func serve(b *testing.B, h http.Handler) string {
 	b.Helper()
@@ -63,44 +56,6 @@ func serve(b *testing.B, h http.Handler) string {
 	return listener.Addr().String()
 }
 
-// flood sends n requests and returns the time. Its clients are thin, since they
-// share the processors with what they measure.
-func flood(b *testing.B, addr string, request []byte, n int) time.Duration {
-	b.Helper()
-	var left atomic.Int64
-	left.Store(int64(n))
-	var clients sync.WaitGroup
-	start := time.Now()
-	for range connections {
-		clients.Go(func() {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer conn.Close()
-			in := bufio.NewReader(conn)
-			for left.Add(-1) >= 0 {
-				if _, err := conn.Write(request); err != nil {
-					b.Error(err)
-					return
-				}
-				res, err := http.ReadResponse(in, nil)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusCreated {
-					b.Errorf("%s, %v", res.Status, err)
-					return
-				}
-			}
-		})
-	}
-	clients.Wait()
-	return time.Since(start)
-}
-
 // BenchmarkTheDoorBesideABareHandler puts the gateway before a bare handler, and
 // reports its rate beside that of the handler alone.
 func BenchmarkTheDoorBesideABareHandler(b *testing.B) {
@@ -111,8 +66,8 @@ func BenchmarkTheDoorBesideABareHandler(b *testing.B) {
 	bare, door := serve(b, decoding()), serve(b, h.handler)
 	var bareTook, took time.Duration
 	for b.Loop() {
-		bareTook += flood(b, bare, request, burst)
-		took += flood(b, door, request, burst)
+		bareTook += loadtest.Flood(b, bare, burst, request)
+		took += loadtest.Flood(b, door, burst, request)
 	}
 	b.ReportMetric(float64(b.N*burst)/bareTook.Seconds(), "bare/s")
 	b.ReportMetric(float64(b.N*burst)/took.Seconds(), "door/s")

@@ -18,6 +18,7 @@ import (
 	"github.com/labstack/echo/v4"
 
 	"github.com/meet5/backend/gateway"
+	"github.com/meet5/backend/service/loadtest"
 	"github.com/meet5/backend/service/token"
 	"github.com/meet5/backend/service/web"
 )
@@ -45,7 +46,7 @@ func elsewhereBench(b *testing.B) (direct, bare, door string, request []byte) {
 		d.Upstreams.User = gateway.Remote([]*url.URL{{Scheme: "http", Host: direct}}, gateway.RemoteOptions{})
 	})
 	request = fmt.Appendf(nil, "GET /v1/me HTTP/1.1\r\nHost: meet5\r\nAuthorization: %s\r\n\r\n", h.bearer(uuid.New()))
-	transport := &http.Transport{MaxIdleConnsPerHost: 2 * connections, DisableCompression: true}
+	transport := &http.Transport{MaxIdleConnsPerHost: 2 * loadtest.Connections, DisableCompression: true}
 	b.Cleanup(transport.CloseIdleConnections)
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: direct})
 	proxy.Transport = transport
@@ -60,11 +61,11 @@ func BenchmarkTheDoorToAServiceElsewhere(b *testing.B) {
 	var directTook, bareTook, took, directWork, work time.Duration
 	for b.Loop() {
 		begin := worked(b)
-		directTook += flood(b, direct, request, burst)
+		directTook += loadtest.Flood(b, direct, burst, request)
 		directWork += worked(b) - begin
-		bareTook += flood(b, proxy, request, burst)
+		bareTook += loadtest.Flood(b, proxy, burst, request)
 		begin = worked(b)
-		took += flood(b, door, request, burst)
+		took += loadtest.Flood(b, door, burst, request)
 		work += worked(b) - begin
 	}
 	b.ReportMetric(float64(b.N*burst)/directTook.Seconds(), "direct/s")
@@ -90,8 +91,8 @@ func worked(b *testing.B) time.Duration {
 // the 99th percentile while half of the requests/s come that it can do.
 func BenchmarkTheDoorAddsAtHalfLoad(b *testing.B) {
 	direct, proxy, door, request := elsewhereBench(b)
-	flood(b, direct, request, burst) // tokens, connections and code are warm
-	perSecond := burst / flood(b, door, request, burst).Seconds() / 2
+	loadtest.Flood(b, direct, burst, request) // tokens, connections and code are warm
+	perSecond := burst / loadtest.Flood(b, door, burst, request).Seconds() / 2
 	var plain, bare, through []time.Duration
 	for b.Loop() {
 		plain = append(plain, paced(b, direct, request, perSecond)...)
@@ -114,11 +115,11 @@ func BenchmarkTheDoorAddsAtHalfLoad(b *testing.B) {
 // flood, and returns how long each took from when it was due.
 func paced(b *testing.B, addr string, request []byte, perSecond float64) []time.Duration {
 	b.Helper()
-	took := make([][]time.Duration, connections)
-	between := time.Duration(connections / perSecond * float64(time.Second))
+	took := make([][]time.Duration, loadtest.Connections)
+	between := time.Duration(loadtest.Connections / perSecond * float64(time.Second))
 	var clients sync.WaitGroup
 	start := time.Now()
-	for n := range connections {
+	for n := range loadtest.Connections {
 		clients.Go(func() {
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
@@ -127,7 +128,7 @@ func paced(b *testing.B, addr string, request []byte, perSecond float64) []time.
 			}
 			defer conn.Close()
 			in := bufio.NewReader(conn)
-			for due := start.Add(between * time.Duration(n) / connections); due.Sub(start) < time.Second; due = due.Add(between) {
+			for due := start.Add(between * time.Duration(n) / loadtest.Connections); due.Sub(start) < time.Second; due = due.Add(between) {
 				time.Sleep(time.Until(due))
 				if _, err := conn.Write(request); err != nil {
 					b.Error(err)

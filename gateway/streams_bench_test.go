@@ -12,13 +12,13 @@ import (
 	"os"
 	"os/exec"
 	"runtime/debug"
-	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/gateway"
+	"github.com/meet5/backend/service/loadtest"
 	"github.com/meet5/backend/service/run"
 )
 
@@ -117,7 +117,7 @@ func BenchmarkIdleStreamsThroughTheGateway(b *testing.B) {
 			tokens.WriteString(h.bearer(uuid.New()) + "\n")
 		}
 		debug.FreeOSMemory()
-		before := resident(b)
+		before := loadtest.Resident(b)
 		b.StartTimer()
 		if _, err := io.WriteString(in, tokens.String()); err != nil {
 			b.Fatal(err)
@@ -126,7 +126,7 @@ func BenchmarkIdleStreamsThroughTheGateway(b *testing.B) {
 			b.Fatalf("the clients say %q, %v", line, err)
 		}
 		b.StopTimer()
-		each := (resident(b) - before) / idleStreams
+		each := (loadtest.Resident(b) - before) / idleStreams
 		b.ReportMetric(float64(each), "B/stream")
 		if each > 40_000 {
 			b.Errorf("a stream takes %d bytes of the gateway", each)
@@ -141,23 +141,4 @@ func BenchmarkIdleStreamsThroughTheGateway(b *testing.B) {
 		}
 		b.StartTimer()
 	}
-}
-
-// resident is how much memory this process has, in bytes.
-func resident(b *testing.B) int {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		b.Skip("the system does not say how much memory a process has")
-	}
-	for line := range strings.Lines(string(status)) {
-		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")))
-			if err != nil {
-				b.Fatal(err)
-			}
-			return n << 10
-		}
-	}
-	b.Fatal("no VmRSS")
-	return 0
 }

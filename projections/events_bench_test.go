@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/meet5/backend/projections/memstore"
+	"github.com/meet5/backend/service/loadtest"
 )
 
 // The clients of idle streams are a process of their own, this test binary again:
@@ -90,7 +91,7 @@ func BenchmarkIdleStreams(b *testing.B) {
 			b.Fatal(err)
 		}
 		debug.FreeOSMemory()
-		before := resident(b)
+		before := loadtest.Resident(b)
 		b.StartTimer()
 		if err := clients.Start(); err != nil {
 			b.Fatal(err)
@@ -99,7 +100,7 @@ func BenchmarkIdleStreams(b *testing.B) {
 			b.Fatalf("the clients say %q, %v", line, err)
 		}
 		b.StopTimer()
-		after := resident(b)
+		after := loadtest.Resident(b)
 		b.ReportMetric(float64(after-before)/streams, "B/stream")
 		b.ReportMetric(float64(after)/1e6, "MB-resident")
 		if after > most {
@@ -112,23 +113,4 @@ func BenchmarkIdleStreams(b *testing.B) {
 		i.stop()
 		b.StartTimer()
 	}
-}
-
-// resident is how much memory this process has, in bytes.
-func resident(b *testing.B) int {
-	status, err := os.ReadFile("/proc/self/status")
-	if err != nil {
-		b.Skip("the system does not say how much memory a process has")
-	}
-	for line := range strings.Lines(string(status)) {
-		if kb, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.Atoi(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kb), "kB")))
-			if err != nil {
-				b.Fatal(err)
-			}
-			return n << 10
-		}
-	}
-	b.Fatal("no VmRSS")
-	return 0
 }

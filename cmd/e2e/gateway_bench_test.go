@@ -1,7 +1,6 @@
 package e2e_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -21,14 +19,13 @@ import (
 
 	"github.com/meet5/backend/cmd/backend"
 	"github.com/meet5/backend/gateway"
+	"github.com/meet5/backend/service/loadtest"
 	"github.com/meet5/backend/service/run"
 	"github.com/meet5/backend/service/token"
 )
 
-const (
-	benchClients = 64
-	benchBurst   = 4000
-)
+// benchBurst is how many requests are sent each way in turn.
+const benchBurst = 4000
 
 // BenchmarkTheGatewayBesideTheServices puts a gateway before the real services, each
 // behind a listener of its own, and reports its requests/s beside those of the same
@@ -96,9 +93,9 @@ func BenchmarkTheGatewayBesideTheServices(b *testing.B) {
 			var direct, through, directWork, work time.Duration
 			for b.Loop() {
 				begin := worked(b)
-				direct += benchFlood(b, services[test.service], request)
+				direct += loadtest.Flood(b, services[test.service], benchBurst, request)
 				between := worked(b)
-				through += benchFlood(b, door, request)
+				through += loadtest.Flood(b, door, benchBurst, request)
 				directWork, work = directWork+between-begin, work+worked(b)-between
 			}
 			n := float64(b.N * benchBurst)
@@ -164,41 +161,4 @@ func benchAsk(b *testing.B, addr, method, path, bearer string, body, into any) {
 			b.Fatal(err)
 		}
 	}
-}
-
-// benchFlood sends a burst over many connections and returns the time.
-func benchFlood(b *testing.B, addr string, request []byte) time.Duration {
-	b.Helper()
-	var left atomic.Int64
-	left.Store(benchBurst)
-	var clients sync.WaitGroup
-	start := time.Now()
-	for range benchClients {
-		clients.Go(func() {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer conn.Close()
-			in := bufio.NewReader(conn)
-			for left.Add(-1) >= 0 {
-				if _, err := conn.Write(request); err != nil {
-					b.Error(err)
-					return
-				}
-				res, err := http.ReadResponse(in, nil)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode >= 300 {
-					b.Errorf("%s, %v", res.Status, err)
-					return
-				}
-			}
-		})
-	}
-	clients.Wait()
-	return time.Since(start)
 }
