@@ -256,7 +256,11 @@ func TestASubscriptionEndsWithASilentBroker(t *testing.T) {
 	cfg.URI = px.uri(t, p.url)
 	cfg.Timeout = 200 * time.Millisecond
 	sub := newSubscriber(t, cfg)
-	messages := subscribe(t, sub, "log.1")
+	var messages <-chan *message.Message
+	until(t, "a subscription within so short a time", func() (err error) {
+		messages, err = sub.Subscribe(context.Background(), "log.1")
+		return err
+	})
 	px.stall(true)
 	if err := sub.SubscribeInitialize("log.2"); !errors.Is(err, rabbit.ErrUnavailable) {
 		t.Errorf("initialize: got error %v, want ErrUnavailable", err)
