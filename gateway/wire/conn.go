@@ -30,6 +30,7 @@ type conn struct {
 	left    int  // what the head may still take; of its body, any
 	inHead  bool // the head is being read
 	came    bool // something of the answer has come
+	late    bool // reading was cut off, by a deadline or by the end of its context
 	written int
 	silent  bool // what probe has found: nothing has come, not even the end
 }
@@ -60,6 +61,7 @@ func (c *conn) Read(b []byte) (int, error) {
 	n, err := c.net.Read(b)
 	c.left -= n
 	c.came = c.came || n > 0
+	c.late = timedOut(err)
 	return n, err
 }
 
@@ -114,7 +116,7 @@ func (c *conn) exchange(r *http.Request, out []byte) (*http.Response, error) {
 	if err != nil {
 		stop()
 		c.close()
-		return nil, fmt.Errorf("ask: %w", why(r.Context(), err))
+		return nil, fmt.Errorf("ask: %w", c.why(r.Context(), err))
 	}
 	b := &body{c: c, res: res, src: res.Body, ctx: r.Context(), stop: stop}
 	if res.Body == http.NoBody {
@@ -138,7 +140,7 @@ func (c *conn) untime(ctx context.Context) error {
 }
 
 func (c *conn) roundTrip(r *http.Request, out []byte) (*http.Response, error) {
-	c.left, c.inHead, c.came = MaxHead, true, false
+	c.left, c.inHead, c.came, c.late = MaxHead, true, false, false
 	var writing error
 	if c.written, writing = c.net.Write(out); writing != nil && (c.written == 0 || timedOut(writing)) {
 		return nil, writing
@@ -163,10 +165,15 @@ func (c *conn) roundTrip(r *http.Request, out []byte) (*http.Response, error) {
 
 func timedOut(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }
 
-// why is the cause of an error that the end of a context has brought about.
-func why(ctx context.Context, err error) error {
-	if ctx.Err() != nil && timedOut(err) {
+// why is the cause of an error of the exchange. Who parses what was cut off may find
+// fault with the half of a line rather than say that the rest is late.
+func (c *conn) why(ctx context.Context, err error) error {
+	late := c.late || timedOut(err)
+	switch {
+	case late && ctx.Err() != nil:
 		return context.Cause(ctx)
+	case late && !timedOut(err):
+		return fmt.Errorf("%w: %w", os.ErrDeadlineExceeded, err)
 	}
 	return err
 }
@@ -188,7 +195,7 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	n, err := b.src.Read(p)
 	if err != nil {
-		b.end(why(b.ctx, err))
+		b.end(b.c.why(b.ctx, err))
 		return n, b.err
 	}
 	return n, nil

@@ -63,7 +63,8 @@ func New(cfg Config) *Pool { return &Pool{cfg: cfg} }
 // Options of one request.
 type Options struct {
 	// Begin is until when the answer has to begin; zero is as long as the request's
-	// context. Past it, the error is an os.ErrDeadlineExceeded.
+	// context. Past it, the error is an os.ErrDeadlineExceeded, or a dialer's own if
+	// it had no connection until then.
 	Begin time.Time
 	// Name and Value are one more field of the request's head, in place of what its
 	// header says of that name; none if Name is empty.

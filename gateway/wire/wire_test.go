@@ -421,6 +421,7 @@ func TestTheEndOfAContextEndsAnExchange(t *testing.T) {
 	for name, say := range map[string]string{
 		"before the answer": "", "in its head": "HTTP/1.1 200 OK\r\nX-A", "in its body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
 		"in a chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+		"in a trailer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A",
 	} {
 		t.Run(name, func(t *testing.T) {
 			asked := make(chan struct{})
@@ -467,6 +468,7 @@ func TestAContextThatHasEndedSendsNothing(t *testing.T) {
 
 // What took too long was sent, and is not sent again.
 func TestAnAnswerThatDoesNotBeginInTimeIsAnErrorOnce(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	s := serve(t, func(_ int64, p *peer) {
 		if p.request() == nil {
@@ -479,7 +481,7 @@ func TestAnAnswerThatDoesNotBeginInTimeIsAnErrorOnce(t *testing.T) {
 	})
 	pool := s.pool(nil)
 	wantOK(t, pool, get(t))
-	res, err := pool.Send(get(t), wire.Options{Begin: time.Now().Add(20 * time.Millisecond)})
+	res, err := pool.Send(get(t), wire.Options{Begin: time.Now().Add(time.Second)})
 	if err == nil {
 		res.Body.Close()
 	}
@@ -491,9 +493,28 @@ func TestAnAnswerThatDoesNotBeginInTimeIsAnErrorOnce(t *testing.T) {
 	}
 }
 
+// Half a line is late, not wrong.
+func TestAnAnswerThatIsCutOffInItsHeadIsLate(t *testing.T) {
+	t.Parallel()
+	s := serve(t, func(_ int64, p *peer) {
+		if p.request() != nil {
+			p.say("HTTP/1.1 200 OK\r\nX-A")
+			p.gone()
+		}
+	})
+	res, err := s.pool(nil).Send(get(t), wire.Options{Begin: time.Now().Add(time.Second)})
+	if err == nil {
+		res.Body.Close()
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+}
+
 // The time that an answer may take to begin is not that which it may take to end, nor
 // that of the next one.
 func TestAnAnswerThatHasBegunMayTakeItsTime(t *testing.T) {
+	t.Parallel()
 	for name, answer := range map[string][2]string{
 		"of a length":    {"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", "ok"},
 		"in chunks":      {"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", "2\r\nok\r\n0\r\n\r\n"},
@@ -501,6 +522,7 @@ func TestAnAnswerThatHasBegunMayTakeItsTime(t *testing.T) {
 		"whole":          {okay, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			over := make(chan struct{})
 			s := serve(t, func(_ int64, p *peer) {
 				if p.request() == nil {
@@ -514,7 +536,7 @@ func TestAnAnswerThatHasBegunMayTakeItsTime(t *testing.T) {
 				}
 			})
 			pool := s.pool(nil)
-			begin := time.Now().Add(100 * time.Millisecond)
+			begin := time.Now().Add(time.Second)
 			res, err := pool.Send(get(t), wire.Options{Begin: begin})
 			if err != nil {
 				t.Fatal(err)

@@ -235,7 +235,7 @@ func TestAMessagesContextEndsTheWait(t *testing.T) {
 	px.stall(true)
 	gone := errors.New("the caller has gone")
 	for range 3 { // more than fit into the window
-		ctx, cancel := context.WithTimeoutCause(context.Background(), 50*time.Millisecond, gone)
+		ctx, cancel := context.WithTimeoutCause(context.Background(), 500*time.Millisecond, gone)
 		messages := texts(6)
 		for _, m := range messages {
 			m.SetContext(ctx)
