@@ -268,7 +268,7 @@ func (a *asker) asNobody(s sent, want ...int) {
 		a.t.Fatal(err)
 	}
 	r.Header = s.header
-	res, err := http.DefaultClient.Do(r)
+	res, err := ask(r)
 	if err != nil {
 		a.t.Fatal(err)
 	}

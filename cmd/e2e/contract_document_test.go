@@ -140,7 +140,7 @@ func (c *contract) Do(r *http.Request) (*http.Response, error) {
 			r.Body = io.NopCloser(bytes.NewReader(s.body))
 		}
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := ask(r)
 	if err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,35 @@ func (a answer) is(status int) answer {
 	return a
 }
 
+// ask asks again while the house says that it is busy and until when, as a client
+// does: a slow machine makes it say so. What a busy house says, outage_test checks.
+func ask(r *http.Request) (*http.Response, error) {
+	for until := time.Now().Add(patience); ; {
+		res, err := http.DefaultClient.Do(r)
+		if err != nil || res.StatusCode != http.StatusServiceUnavailable || r.Body != nil && r.GetBody == nil {
+			return res, err
+		}
+		seconds, err := strconv.Atoi(res.Header.Get("Retry-After"))
+		again := time.Duration(seconds) * time.Second
+		if err != nil || time.Now().Add(again).After(until) {
+			return res, nil
+		}
+		if err := res.Body.Close(); err != nil {
+			return nil, err
+		}
+		if r.GetBody != nil {
+			if r.Body, err = r.GetBody(); err != nil {
+				return nil, err
+			}
+		}
+		select {
+		case <-time.After(again):
+		case <-r.Context().Done():
+			return nil, context.Cause(r.Context())
+		}
+	}
+}
+
 func (c *client) send(method, path, contentType string, body io.Reader, header ...string) answer {
 	c.t.Helper()
 	r, err := http.NewRequestWithContext(c.t.Context(), method, c.url+path, body)
@@ -149,7 +179,7 @@ func (c *client) send(method, path, contentType string, body io.Reader, header .
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	res, err := http.DefaultClient.Do(r)
+	res, err := ask(r)
 	if err != nil {
 		c.t.Fatal(err)
 	}
