@@ -20,6 +20,8 @@ var flags = Work{
 	Figures: []Figure{
 		{Name: "full load", Unit: "requests/s"},
 		{Name: "load while watching", Unit: "requests/s"},
+		{Name: "p50 of the 201", Unit: "ms"},
+		{Name: "p99 of the 201", Unit: "ms"},
 		{Name: "p50", Unit: "ms"},
 		{Name: "p99", Unit: "ms", Target: Target{AtMost: 100}},
 	},

@@ -30,7 +30,7 @@ const (
 	// targetCommitBytes closes a commit that still has room for events.
 	targetCommitBytes = 1 << 20
 	// DefaultLinger is the Linger of a log on a server.
-	DefaultLinger = 8 * time.Millisecond
+	DefaultLinger = 16 * time.Millisecond
 	// lingerTimes is how many times as long as the last commit took the next one
 	// lingers at most.
 	lingerTimes = 3

@@ -420,7 +420,7 @@ func TestTheEndOfAContextEndsAnExchange(t *testing.T) {
 	gone := make(chan struct{}, 1)
 	for name, say := range map[string]string{
 		"before the answer": "", "in its head": "HTTP/1.1 200 OK\r\nX-A", "in its body": "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nhalf",
-		"in a chunk": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
+		"in a chunk":   "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nhalf",
 		"in a trailer": "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX-A",
 	} {
 		t.Run(name, func(t *testing.T) {
