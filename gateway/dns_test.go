@@ -236,14 +236,15 @@ func TestInstancesThatDNSNamesAreFollowed(t *testing.T) {
 	for _, m := range []*member{b, c, fixed} {
 		close(m.wait)
 	}
-	was := a.got.Load()
-	seen := b.got.Load() + c.got.Load() + fixed.got.Load()
-	eventually(t, "a hundred more are answered", func() bool {
-		return b.got.Load()+c.got.Load()+fixed.got.Load() > seen+100
+	// What was on its way to it may still come.
+	others := func() int64 { return b.got.Load() + c.got.Load() + fixed.got.Load() }
+	was, seen := a.got.Load(), others()
+	eventually(t, "of a hundred requests none comes to the instance that has left", func() bool {
+		if now := a.got.Load(); now != was {
+			was, seen = now, others()
+		}
+		return others() > seen+100
 	})
-	if now := a.got.Load(); now != was {
-		t.Errorf("%d requests came to an instance that had left", now-was)
-	}
 	close(a.wait)
 	for range 12 {
 		if rec := <-held; rec.Code != http.StatusOK {
@@ -256,7 +257,7 @@ func TestInstancesThatDNSNamesAreFollowed(t *testing.T) {
 	})
 	first.Close() // what it would do next
 	seen = b.got.Load()
-	eventually(t, "a hundred more are answered", func() bool { return b.got.Load() > seen+30 })
+	eventually(t, "more are answered", func() bool { return b.got.Load() > seen+30 })
 }
 
 func TestInstancesAreFoundByTheirServiceRecords(t *testing.T) {
