@@ -1,15 +1,11 @@
 package gateway_test
 
 import (
-	"bufio"
 	"fmt"
-	"io"
-	"net"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
 	"slices"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -95,9 +91,9 @@ func BenchmarkTheDoorAddsAtHalfLoad(b *testing.B) {
 	perSecond := burst / loadtest.Flood(b, door, burst, request).Seconds() / 2
 	var plain, bare, through []time.Duration
 	for b.Loop() {
-		plain = append(plain, paced(b, direct, request, perSecond)...)
-		bare = append(bare, paced(b, proxy, request, perSecond)...)
-		through = append(through, paced(b, door, request, perSecond)...)
+		plain = append(plain, loadtest.Pace(b, direct, perSecond, request)...)
+		bare = append(bare, loadtest.Pace(b, proxy, perSecond, request)...)
+		through = append(through, loadtest.Pace(b, door, perSecond, request)...)
 	}
 	at := func(of []time.Duration, share float64) float64 {
 		slices.Sort(of)
@@ -109,44 +105,4 @@ func BenchmarkTheDoorAddsAtHalfLoad(b *testing.B) {
 	b.ReportMetric(at(bare, .99)-at(plain, .99), "bare-proxy-added-p99-ms")
 	b.ReportMetric(at(plain, .99), "direct-p99-ms")
 	b.ReportMetric(0, "ns/op")
-}
-
-// paced sends requests for a second at a rate, over as many connections as the
-// flood, and returns how long each took from when it was due.
-func paced(b *testing.B, addr string, request []byte, perSecond float64) []time.Duration {
-	b.Helper()
-	took := make([][]time.Duration, loadtest.Connections)
-	between := time.Duration(loadtest.Connections / perSecond * float64(time.Second))
-	var clients sync.WaitGroup
-	start := time.Now()
-	for n := range loadtest.Connections {
-		clients.Go(func() {
-			conn, err := net.Dial("tcp", addr)
-			if err != nil {
-				b.Error(err)
-				return
-			}
-			defer conn.Close()
-			in := bufio.NewReader(conn)
-			for due := start.Add(between * time.Duration(n) / loadtest.Connections); due.Sub(start) < time.Second; due = due.Add(between) {
-				time.Sleep(time.Until(due))
-				if _, err := conn.Write(request); err != nil {
-					b.Error(err)
-					return
-				}
-				res, err := http.ReadResponse(in, nil)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != http.StatusCreated {
-					b.Errorf("%s, %v", res.Status, err)
-					return
-				}
-				took[n] = append(took[n], time.Since(due))
-			}
-		})
-	}
-	clients.Wait()
-	return slices.Concat(took...)
 }

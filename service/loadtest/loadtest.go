@@ -5,10 +5,12 @@ package loadtest
 
 import (
 	"bufio"
+	"errors"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -17,7 +19,7 @@ import (
 	"time"
 )
 
-// Connections is how many a Flood comes over.
+// Connections is how many a Flood or a Pace comes over.
 const Connections = 64
 
 // Flood sends n requests to a server, over connections that share them out, and returns
@@ -26,10 +28,43 @@ func Flood(b *testing.B, addr string, n int, requests ...[]byte) time.Duration {
 	b.Helper()
 	var left atomic.Int64
 	left.Store(int64(n))
-	var clients sync.WaitGroup
 	start := time.Now()
+	connect(b, addr, func(i int, ask func([]byte) error) error {
+		for left.Add(-1) >= 0 {
+			if err := ask(requests[i%len(requests)]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return time.Since(start)
+}
+
+// Pace sends a request at a rate for a second, over as many connections as a Flood,
+// whether answers come or not, and returns how long each took from when it was due.
+func Pace(b *testing.B, addr string, perSecond float64, request []byte) []time.Duration {
+	b.Helper()
+	took := make([][]time.Duration, Connections)
+	between := time.Duration(Connections / perSecond * float64(time.Second))
+	start := time.Now()
+	connect(b, addr, func(i int, ask func([]byte) error) error {
+		for due := start.Add(between * time.Duration(i) / Connections); due.Sub(start) < time.Second; due = due.Add(between) {
+			time.Sleep(time.Until(due))
+			if err := ask(request); err != nil {
+				return err
+			}
+			took[i] = append(took[i], time.Since(due))
+		}
+		return nil
+	})
+	return slices.Concat(took...)
+}
+
+// connect has each connection, of a number, ask what it likes.
+func connect(b *testing.B, addr string, do func(i int, ask func(request []byte) error) error) {
+	b.Helper()
+	var clients sync.WaitGroup
 	for i := range Connections {
-		request := requests[i%len(requests)]
 		clients.Go(func() {
 			conn, err := net.Dial("tcp", addr)
 			if err != nil {
@@ -38,27 +73,27 @@ func Flood(b *testing.B, addr string, n int, requests ...[]byte) time.Duration {
 			}
 			defer conn.Close()
 			in := bufio.NewReader(conn)
-			for left.Add(-1) >= 0 {
-				if _, err := conn.Write(request); err != nil {
-					b.Error(err)
-					return
-				}
-				res, err := http.ReadResponse(in, nil)
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				_, err = io.Copy(io.Discard, res.Body)
-				_ = res.Body.Close()
-				if err != nil || res.StatusCode >= http.StatusMultipleChoices {
-					b.Errorf("%s, %v", res.Status, err)
-					return
-				}
+			if err := do(i, func(request []byte) error { return exchange(conn, in, request) }); err != nil {
+				b.Error(err)
 			}
 		})
 	}
 	clients.Wait()
-	return time.Since(start)
+}
+
+func exchange(conn net.Conn, in *bufio.Reader, request []byte) error {
+	if _, err := conn.Write(request); err != nil {
+		return err
+	}
+	res, err := http.ReadResponse(in, nil)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, res.Body)
+	if err = errors.Join(err, res.Body.Close()); err == nil && res.StatusCode >= http.StatusMultipleChoices {
+		err = errors.New(res.Status)
+	}
+	return err
 }
 
 // Resident is how much memory this process has, in bytes.
