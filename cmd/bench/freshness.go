@@ -234,8 +234,9 @@ func (w *whole) watch(ctx context.Context, perSecond float64, d time.Duration, s
 			return nil
 		}
 		for {
-			due := begin.Add(time.Duration(float64(next.Add(1)) / perSecond * float64(time.Second)))
-			if due.After(until) {
+			n := next.Add(1)
+			due := begin.Add(time.Duration(float64(n) / perSecond * float64(time.Second)))
+			if n > 1 && due.After(until) { // one at least, or there is nothing to tell
 				return nil
 			}
 			if err := pause(ctx, time.Until(due)); err != nil {

@@ -268,7 +268,7 @@ func (a *asker) asNobody(s sent, want ...int) {
 		a.t.Fatal(err)
 	}
 	r.Header = s.header
-	res, err := ask(r)
+	res, err := ask(r, http.DefaultClient.Do)
 	if err != nil {
 		a.t.Fatal(err)
 	}

@@ -127,8 +127,11 @@ func match(template, path string) (map[string]string, bool) {
 	return params, true
 }
 
-// Do sends a request and checks the answer. It implements client.HttpRequestDoer.
-func (c *contract) Do(r *http.Request) (*http.Response, error) {
+// Do sends a request and checks the answer, and those that say that the house is
+// busy. It implements client.HttpRequestDoer.
+func (c *contract) Do(r *http.Request) (*http.Response, error) { return ask(r, c.once) }
+
+func (c *contract) once(r *http.Request) (*http.Response, error) {
 	s := sent{path: r.URL.EscapedPath(), query: r.URL.RawQuery, header: r.Header.Clone()}
 	if r.Body != nil {
 		var err error
@@ -140,7 +143,7 @@ func (c *contract) Do(r *http.Request) (*http.Response, error) {
 			r.Body = io.NopCloser(bytes.NewReader(s.body))
 		}
 	}
-	res, err := ask(r)
+	res, err := http.DefaultClient.Do(r)
 	if err != nil {
 		return nil, err
 	}

@@ -137,9 +137,9 @@ func (a answer) is(status int) answer {
 
 // ask asks again while the house says that it is busy and until when, as a client
 // does: a slow machine makes it say so. What a busy house says, outage_test checks.
-func ask(r *http.Request) (*http.Response, error) {
+func ask(r *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	for until := time.Now().Add(patience); ; {
-		res, err := http.DefaultClient.Do(r)
+		res, err := send(r)
 		if err != nil || res.StatusCode != http.StatusServiceUnavailable || r.Body != nil && r.GetBody == nil {
 			return res, err
 		}
@@ -179,7 +179,7 @@ func (c *client) send(method, path, contentType string, body io.Reader, header .
 	for i := 0; i+1 < len(header); i += 2 {
 		r.Header.Set(header[i], header[i+1])
 	}
-	res, err := ask(r)
+	res, err := ask(r, http.DefaultClient.Do)
 	if err != nil {
 		c.t.Fatal(err)
 	}
