@@ -101,7 +101,8 @@ type Store interface {
 	// Read yields up to the current end the partition's commits that hold a
 	// sequence above after, in order. The last pair may carry an error.
 	Read(ctx context.Context, partition int, after uint64) iter.Seq2[events.Commit, error]
-	// Head is the sequence of the partition's last event, 0 if it is empty.
+	// Head is the sequence of the partition's last event, 0 if it is empty. It has
+	// all that any call before has shown.
 	Head(ctx context.Context, partition int) (uint64, error)
 	// Held returns those of the keys that commits of the partition hold.
 	Held(ctx context.Context, partition int, keys []string) (map[string]bool, error)

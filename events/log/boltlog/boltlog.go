@@ -57,7 +57,7 @@ func (d *DB) Close() error { return d.bolt.Close() }
 // there. It fails if it is there with another number. A partition whose last
 // commit is harmed is opened for reading.
 func (d *DB) Log(name string, partitions int) (*Store, error) {
-	s := &Store{db: d, name: name, heads: make([]uint64, partitions), harm: make([]error, partitions)}
+	s := &Store{db: d, name: name, harmed: make([]harm, partitions)}
 	for i := range partitions {
 		s.commits = append(s.commits, commitBucket(name, i))
 		s.keys = append(s.keys, keyBucket(name, i))
@@ -82,10 +82,14 @@ type Store struct {
 	db            *DB
 	name          string
 	commits, keys [][]byte // bucket names
-	harm          []error  // why a partition takes no commits; nil if it does
+	harmed        []harm   // by partition, as of the opening
+}
 
-	mu    sync.RWMutex
-	heads []uint64
+// harm is why a partition takes no commits, and its head as far as can be told. The
+// zero value is a partition that is whole.
+type harm struct {
+	err  error
+	head uint64
 }
 
 var _ log.Store = (*Store)(nil)
@@ -142,7 +146,7 @@ func (s *Store) make(tx *bolt.Tx) error {
 		return err
 	}
 	if meta.Get([]byte(s.name)) == nil {
-		if err := meta.Put([]byte(s.name), binary.BigEndian.AppendUint32(nil, uint32(len(s.heads)))); err != nil { //nolint:gosec // a small number
+		if err := meta.Put([]byte(s.name), binary.BigEndian.AppendUint32(nil, uint32(len(s.harmed)))); err != nil { //nolint:gosec // a small number
 			return err
 		}
 	}
@@ -154,7 +158,7 @@ func (s *Store) make(tx *bolt.Tx) error {
 	return nil
 }
 
-// load reads the log's heads.
+// load looks at where the log's partitions end.
 func (s *Store) load(tx *bolt.Tx) error {
 	meta := tx.Bucket([]byte(logsBucket))
 	if meta == nil || meta.Get([]byte(s.name)) == nil {
@@ -163,15 +167,15 @@ func (s *Store) load(tx *bolt.Tx) error {
 	v := meta.Get([]byte(s.name))
 	if n, ok := partitionsOf(v); !ok {
 		return fmt.Errorf("%w: the number of its partitions is %x", events.ErrCorrupt, v)
-	} else if n != len(s.heads) {
-		return fmt.Errorf("it was made with %d partitions, not %d", n, len(s.heads))
+	} else if n != len(s.harmed) {
+		return fmt.Errorf("it was made with %d partitions, not %d", n, len(s.harmed))
 	}
-	for i := range s.heads {
+	for i := range s.harmed {
 		b := tx.Bucket(s.commits[i])
 		if b == nil || tx.Bucket(s.keys[i]) == nil {
 			return errNotMade
 		}
-		s.heads[i], s.harm[i] = s.tail(i, b.Cursor())
+		s.harmed[i] = s.tail(i, b.Cursor())
 	}
 	return nil
 }
@@ -179,24 +183,24 @@ func (s *Store) load(tx *bolt.Tx) error {
 // tail reads a partition's last commit. If it is harmed, the head is the best
 // guess there is, and beyond what is whole, so that whoever reads up to it meets
 // the harm.
-func (s *Store) tail(partition int, cur *bolt.Cursor) (head uint64, harm error) {
+func (s *Store) tail(partition int, cur *bolt.Cursor) harm {
 	k, v := cur.Last()
 	if k == nil {
-		return 0, nil
+		return harm{}
 	}
-	c, err := s.decode(partition, k, bytes.Clone(v))
+	_, err := s.decode(partition, k, bytes.Clone(v))
 	if err == nil {
-		return c.Last(), nil
+		return harm{}
 	}
 	strange := uint64(0)
 	for k != nil {
 		if first, ok := sequenceOf(k); ok {
-			return endOf(first, v) + strange, err
+			return harm{err, endOf(first, v) + strange}
 		}
 		strange = 1
 		k, v = cur.Prev()
 	}
-	return strange, err
+	return harm{err, strange}
 }
 
 // endOf is the last sequence of a commit that may be harmed, as far as can be told.
@@ -224,13 +228,31 @@ func (s *Store) decode(partition int, k, raw []byte) (events.Commit, error) {
 func (s *Store) Name() string { return s.name }
 
 // Partitions is the number of partitions.
-func (s *Store) Partitions() int { return len(s.heads) }
+func (s *Store) Partitions() int { return len(s.harmed) }
 
-// Head is the sequence of the partition's last event.
-func (s *Store) Head(_ context.Context, partition int) (uint64, error) {
-	s.mu.RLock()
-	defer s.mu.RUnlock()
-	return s.heads[partition], nil
+// Head implements log.Store.
+func (s *Store) Head(_ context.Context, partition int) (head uint64, err error) {
+	err = s.db.view(func(tx *bolt.Tx) error {
+		head = s.head(tx, partition)
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("head of %s/%d: %w", s.name, partition, err)
+	}
+	return head, nil
+}
+
+// head is the partition's head as the transaction sees it.
+func (s *Store) head(tx *bolt.Tx, partition int) uint64 {
+	if h := s.harmed[partition]; h.err != nil {
+		return h.head
+	}
+	k, v := tx.Bucket(s.commits[partition]).Cursor().Last()
+	if k == nil {
+		return 0
+	}
+	// Only the count is needed; the rest was checked at the opening, or written since.
+	return binary.BigEndian.Uint64(k) + uint64(events.CountOf(v)) - 1
 }
 
 // insert is one commit that waits for a transaction.
@@ -289,38 +311,26 @@ func (d *DB) write(batch []*insert) {
 		return nil
 	})
 	for i, in := range batch {
-		switch {
-		case err != nil:
-			in.done <- fmt.Errorf("insert into %s/%d: %w", in.store.name, in.commit.Partition, err)
-		default:
-			if results[i] == nil {
-				in.store.mu.Lock()
-				in.store.heads[in.commit.Partition] = in.commit.Last()
-				in.store.mu.Unlock()
-			}
-			in.done <- results[i]
+		if err != nil {
+			results[i] = fmt.Errorf("insert into %s/%d: %w", in.store.name, in.commit.Partition, err)
 		}
+		in.done <- results[i]
 	}
 }
 
 // put writes the commit into the transaction, or says why it is refused.
 func (in *insert) put(tx *bolt.Tx) (refused, err error) {
 	p, first := in.commit.Partition, in.commit.First
-	if harm := in.store.harm[p]; harm != nil {
-		return fmt.Errorf("insert into %s/%d, whose last commit is harmed: %w", in.store.name, p, harm), nil
+	if h := in.store.harmed[p]; h.err != nil {
+		return fmt.Errorf("insert into %s/%d, whose last commit is harmed: %w", in.store.name, p, h.err), nil
 	}
-	commits, keys := tx.Bucket(in.store.commits[p]), tx.Bucket(in.store.keys[p])
-	head := uint64(0)
-	if k, v := commits.Cursor().Last(); k != nil {
-		// Only the count is needed; the rest was checked when it was written.
-		head = binary.BigEndian.Uint64(k) + uint64(events.CountOf(v)) - 1
-	}
-	switch {
+	switch head := in.store.head(tx, p); {
 	case first <= head:
 		return log.ErrTaken, nil
 	case first > head+1:
 		return fmt.Errorf("insert into %s/%d: sequence %d after %d would leave a hole", in.store.name, p, first, head), nil
 	}
+	commits, keys := tx.Bucket(in.store.commits[p]), tx.Bucket(in.store.keys[p])
 	for _, k := range in.keys {
 		if keys.Get([]byte(k)) != nil {
 			return log.ErrTaken, nil
@@ -380,10 +390,10 @@ type pair struct{ key, value []byte }
 // chunk copies out some commits that hold sequences above after, at least one if
 // there is any.
 func (s *Store) chunk(partition int, after uint64, most int) (chunk []pair, err error) {
-	if head, _ := s.Head(context.Background(), partition); head <= after {
-		return nil, nil
-	}
 	err = s.db.view(func(tx *bolt.Tx) error {
+		if s.head(tx, partition) <= after {
+			return nil
+		}
 		cur := tx.Bucket(s.commits[partition]).Cursor()
 		k, v := cur.Seek(binary.BigEndian.AppendUint64(nil, after+1))
 		if first, _ := sequenceOf(k); k == nil || first > after+1 {

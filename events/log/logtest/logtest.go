@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) log.Store) {
 		{"a read may start within a commit", readWithin},
 		{"the gist of a commit says what it holds", gists},
 		{"a stream is read back by its versions", readStream},
+		{"what has been read is within the head", headHasAllThatIsRead},
 		{"a store refuses a sequence that is taken", fence},
 		{"bytes come back as they were written", bytesKept},
 	} {
@@ -609,6 +610,64 @@ func readStream(t *testing.T, s log.Store) {
 				t.Errorf("event %d is version %d of %s", i, e.Version, e.Stream)
 			}
 		}
+	}
+}
+
+func headHasAllThatIsRead(t *testing.T, s log.Store) {
+	const appends = 300
+	stream := uuid.New()
+	partition := events.PartitionOf(stream, Partitions)
+	l := writer(t, s)
+	written := make(chan error, 1)
+	go func() {
+		for v := range uint64(appends) {
+			if _, err := l.Append(t.Context(), versioned(stream, v+1)); err != nil {
+				written <- err
+				return
+			}
+		}
+		written <- nil
+	}()
+	reads := map[string]func() (last uint64, err error){
+		"a read of the stream": func() (last uint64, err error) {
+			got, err := log.ReadStream(t.Context(), s, stream)
+			if len(got) > 0 {
+				last = got[len(got)-1].Sequence
+			}
+			return last, err
+		},
+		"a read of the partition": func() (last uint64, err error) {
+			for c, err := range s.Read(t.Context(), partition, 0) {
+				if err != nil {
+					return last, err
+				}
+				last = c.Last()
+			}
+			return last, nil
+		},
+	}
+	for done := false; !done; {
+		select {
+		case err := <-written:
+			if err != nil {
+				t.Fatal(err)
+			}
+			done = true
+		default:
+		}
+		for name, read := range reads {
+			last, err := read()
+			if err != nil {
+				t.Fatal(err)
+			}
+			head, err := s.Head(t.Context(), partition)
+			if err != nil || head < last {
+				t.Fatalf("%s came to %d, the head after it is %d (%v)", name, last, head, err)
+			}
+		}
+	}
+	if head, err := s.Head(t.Context(), partition); err != nil || head != appends {
+		t.Fatalf("the head is %d (%v), want %d", head, err, appends)
 	}
 }
 
