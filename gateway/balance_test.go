@@ -52,17 +52,19 @@ func (x *three) read() *httptest.ResponseRecorder {
 func TestThreeInstancesShareAnEvenLoad(t *testing.T) {
 	x := newThree(t)
 	bearer := header("Authorization", x.bearer(uuid.New()))
-	var clients sync.WaitGroup
-	for range 8 {
-		clients.Go(func() {
-			for range 250 {
+	// In waves: a goroutine or connection that the machine holds up makes its instance
+	// the busier one, rightly, and is to cost it the rest of a wave, not of the test.
+	for range 250 {
+		var wave sync.WaitGroup
+		for range 8 {
+			wave.Go(func() {
 				if rec := x.do("GET", "/v1/me", "", bearer); rec.Code != http.StatusOK {
 					t.Errorf("got %d", rec.Code)
 				}
-			}
-		})
+			})
+		}
+		wave.Wait()
 	}
-	clients.Wait()
 	n := x.counts()
 	least, most := min(n[0], n[1], n[2]), max(n[0], n[1], n[2])
 	e := 1 - float64(most-least)*3/float64(n[0]+n[1]+n[2])
