@@ -33,9 +33,7 @@ func TestUnknownIsNotAbsent(t *testing.T) {
 	}
 	w.run()
 	w.reply(w.post(single, w.token(ann), body), http.StatusCreated)
-	if !w.ready() {
-		t.Error("not ready")
-	}
+	w.until("it is ready", w.ready)
 }
 
 func TestAUserIsKnownAtOnceAndGoneAtOnce(t *testing.T) {

@@ -236,9 +236,7 @@ func TestARegistrationThatCannotBeReadHoldsUpNobodyElse(t *testing.T) {
 	w.reply(w.post(single, w.token(ann), visit(odd)), http.StatusNotFound)
 	// That it cannot be read is no reason to trust what comes after it of the same
 	// user, and none to be unready.
-	if !w.ready() {
-		t.Error("not ready")
-	}
+	w.until("it is ready", w.ready)
 }
 
 // Most events of the user log ask for nothing to be written, and some marks do not.
