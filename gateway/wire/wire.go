@@ -88,8 +88,11 @@ func Takes(r *http.Request) bool {
 // answer's body must be closed; it must not be closed and read at once.
 //
 // An answer of 1xx is passed over. The end of the request's context ends the exchange
-// at any time, its cause is the error then.
+// at any time, its cause is the error then; a request whose context has ended is not sent.
 func (p *Pool) Send(r *http.Request, o Options) (*http.Response, error) {
+	if ctx := r.Context(); ctx.Err() != nil {
+		return nil, fmt.Errorf("ask: %w", context.Cause(ctx))
+	}
 	out, err := newMessage(r, p.cfg.Host, o)
 	if err != nil {
 		return nil, err

@@ -456,13 +456,17 @@ func TestAContextThatHasEndedSendsNothing(t *testing.T) {
 		}
 	})
 	pool := s.pool(nil)
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
+	why := errors.New("the client has left")
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(why)
 	for range 2 { // without a connection, and with one
-		if status, _, err := send(pool, get(t).WithContext(ctx)); err == nil {
-			t.Errorf("got %d", status)
+		if status, _, err := send(pool, get(t).WithContext(ctx)); !errors.Is(err, why) {
+			t.Errorf("got %d, %v", status, err)
 		}
 		wantOK(t, pool, get(t))
+	}
+	if n := s.conns.Load(); n != 1 {
+		t.Errorf("%d connections", n)
 	}
 }
 
