@@ -251,8 +251,8 @@ func (s *Store) head(tx *bolt.Tx, partition int) uint64 {
 	if k == nil {
 		return 0
 	}
-	// Only the count is needed; the rest was checked at the opening, or written since.
-	return binary.BigEndian.Uint64(k) + uint64(events.CountOf(v)) - 1
+	first, _ := sequenceOf(k)
+	return endOf(first, v) // it was checked at the opening, or written since
 }
 
 // insert is one commit that waits for a transaction.
